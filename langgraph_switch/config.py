@@ -1,0 +1,381 @@
+"""One frozen description of a whole switch, and its file, `switch.json`.
+
+Everything that decides what a response looks like is here and nowhere else. Unknown keys are
+refused. This module does not know torch, LangGraph or how models are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from langgraph_switch.errors import ConfigError
+
+SCHEMA_VERSION = 1
+CANDIDATE_ROLES = ("pretrained", "finetuned", "aligned")
+
+DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+EosPolicy: TypeAlias = Literal["auto", "end_response", "end_segment", "mask"]
+PromptKind: TypeAlias = Literal["auto", "chat", "plain"]
+CandidateRole: TypeAlias = Literal["pretrained", "finetuned", "aligned"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_T = TypeVar("_T", bound=_Frozen)
+
+
+class Sampling(_Frozen):
+    """How the next token, or the next speaker, is drawn from probabilities."""
+
+    temperature: float = Field(default=0.7, ge=0, le=10)
+    """Divides the logits; 0 takes the most probable one (greedy)."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Keeps the smallest set of most probable options that reaches this mass."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Keeps at most this many options."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most probable option is always taken."""
+        return self.temperature == 0 or self.top_k == 1
+
+
+GREEDY = Sampling(temperature=0, top_p=1)
+
+
+class PromptSpec(_Frozen):
+    """How a candidate reads the conversation."""
+
+    kind: PromptKind = "auto"
+    """`chat` uses the tokenizer's template, `plain` the text below. `auto`: plain for the
+    pretrained role, whatever its tokenizer carries; chat for others that have a template."""
+    plain_template: str = "{query}\n"
+    """The text before the response, for a plain candidate; must contain `{query}`."""
+    system: str | None = None
+    """A system message put before the conversation, for a chat candidate."""
+
+    @field_validator("plain_template")
+    @classmethod
+    def _has_query(cls, value: str) -> str:
+        if "{query}" not in value:
+            raise ValueError("must contain {query}, where the question is put")
+        return value
+
+
+class ModelRef(_Frozen):
+    """A causal LM: weights by path or Hugging Face repo, and where they are held."""
+
+    model: str = Field(min_length=1)
+    """A local folder, a repo id, or `./folder` relative to the `switch.json` that names it."""
+    revision: str | None = None
+    """Branch, tag or commit of the repo."""
+    adapter: str | None = None
+    """A LoRA adapter (peft) on top of `model`, by path or repo; needs the extra `peft`."""
+    adapter_revision: str | None = None
+    device: str = "auto"
+    """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
+    dtype: DType = "auto"
+    """`auto`: as saved on an accelerator; float32 on a CPU for half-precision weights."""
+
+
+class CandidateSpec(ModelRef):
+    """One checkpoint that may take the floor."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    role: CandidateRole | None = None
+    """Its training stage; by default the name, where the name is one of the stages."""
+    prompt: PromptSpec = PromptSpec()
+    sampling: Sampling | None = None
+    """Overrides the switch's sampling for this candidate."""
+    eos: EosPolicy = "auto"
+    """What its end-of-sequence token does: end the response, end its own segment, or nothing
+    (it is masked: a base model's end of document is no end of turn). `auto`: the anchor ends
+    the response, anybody else its own segment."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _role_from_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "role" not in data and data.get("name") in CANDIDATE_ROLES:
+            return data | {"role": data["name"]}
+        return data
+
+
+class LMSwitcherSpec(_Frozen):
+    """A causal LM that reads who wrote what and names the next speaker (paper, section 3)."""
+
+    kind: Literal["lm"] = "lm"
+    model: str | None = None
+    """Path or repo of the switcher's weights; or leave it out and name a `candidate`."""
+    candidate: str | None = None
+    """Use this candidate's weights (with `adapter`, if given) instead of a model of its own."""
+    revision: str | None = None
+    adapter: str | None = None
+    adapter_revision: str | None = None
+    device: str = "auto"
+    dtype: DType = "auto"
+    prompt: Literal["plain", "chat"] = "plain"
+    """`plain` is the paper's text to the letter; `chat` puts it into the user's turn."""
+    sampling: Sampling = Sampling(temperature=1.0, top_p=0.9)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.model is None) == (self.candidate is None):
+            raise ValueError("give exactly one of `model` and `candidate`")
+        return self
+
+
+class RandomSwitcherSpec(_Frozen):
+    """Draws the next speaker at random (the paper's baseline and its rollout policy)."""
+
+    kind: Literal["random"] = "random"
+    weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Relative weight per candidate; uniform by default."""
+
+
+class FixedSwitcherSpec(_Frozen):
+    """Follows a fixed order of speakers, again and again."""
+
+    kind: Literal["fixed"] = "fixed"
+    order: tuple[str, ...] = Field(min_length=1)
+
+
+SwitcherSpec: TypeAlias = Annotated[
+    LMSwitcherSpec | RandomSwitcherSpec | FixedSwitcherSpec, Field(discriminator="kind")
+]
+
+
+class SegmentSpec(_Frozen):
+    """How long a speaker keeps the floor."""
+
+    max_tokens: int = Field(default=50, ge=1, le=100_000)
+
+
+class AnchorSpec(_Frozen):
+    """The candidate that opens and closes every response, without asking the switcher."""
+
+    candidate: str | None = None
+    """By default the candidate of role `aligned`, or else the last one."""
+    first: bool = True
+    last: bool = True
+
+
+class LimitsSpec(_Frozen):
+    """What the machine may be asked for."""
+
+    kv_cache_bytes: int = Field(default=2 * 2**30, ge=0)
+    """Bytes of keys and values that each model keeps between segments. Fewer cost time, never
+    change a result."""
+    live_traces: int = Field(default=64, ge=1)
+    """Responses of one batch that are in progress at the same time."""
+
+
+class SwitchConfig(_Frozen):
+    """A whole switch: candidates, switcher and every rule of a response.
+
+    `load` reads a `switch.json`, `save` writes one; both directions lose nothing.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    candidates: tuple[CandidateSpec, ...]
+    """At least two, in the order in which the switcher knows them as model 0, 1, 2 ..."""
+    switcher: SwitcherSpec = RandomSwitcherSpec()
+    segment: SegmentSpec = SegmentSpec()
+    max_tokens: int = Field(default=512, ge=1)
+    """Most tokens of a response."""
+    sampling: Sampling = Sampling()
+    anchor: AnchorSpec = AnchorSpec()
+    answer_cue: str | None = Field(default=None, min_length=1)
+    """Text put before the last segment, e.g. " The final answer is" (paper, objective tasks)."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Strings that end the response."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Seed of every draw; None draws a new one per call and records it."""
+    limits: LimitsSpec = LimitsSpec()
+
+    _base_dir: Path | None = PrivateAttr(default=None)
+
+    @field_validator("candidates")
+    @classmethod
+    def _two_distinct_names(
+        cls, value: tuple[CandidateSpec, ...]
+    ) -> tuple[CandidateSpec, ...]:
+        if len(value) < 2:  # noqa: PLR2004
+            raise ValueError(f"needs at least 2 candidates to switch between, got {len(value)}")
+        names = [candidate.name for candidate in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"duplicate candidate name {twice[0]!r}: give each its own")
+        return value
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        named = {"anchor.candidate": [self.anchor.candidate]}
+        match self.switcher:
+            case LMSwitcherSpec(candidate=name):
+                named["switcher.candidate"] = [name]
+            case RandomSwitcherSpec(weights=weights) if weights is not None:
+                named["switcher.weights"] = list(weights)
+                if not any(weights.values()):
+                    raise ValueError("switcher.weights: at least one must be above 0")
+            case FixedSwitcherSpec(order=order):
+                named["switcher.order"] = list(order)
+        for path, names in named.items():
+            for name in names:
+                if name is not None and name not in self.names:
+                    known = ", ".join(self.names)
+                    raise ValueError(f"{path}: no candidate is named {name!r}; there are {known}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The candidates' names in order."""
+        return tuple(candidate.name for candidate in self.candidates)
+
+    @property
+    def anchor_name(self) -> str:
+        """The candidate that opens and closes, if `anchor.first` or `anchor.last` say so."""
+        if self.anchor.candidate is not None:
+            return self.anchor.candidate
+        aligned = [c.name for c in self.candidates if c.role == "aligned"]
+        return aligned[-1] if aligned else self.candidates[-1].name
+
+    def candidate(self, name: str) -> CandidateSpec:
+        """Return the candidate of that name.
+
+        Raises:
+            KeyError: No candidate has it.
+        """
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    def eos_policy(self, candidate: CandidateSpec) -> Literal["end_response", "end_segment", "mask"]:
+        """Return what a candidate's end-of-sequence token does, with `auto` resolved."""
+        if candidate.eos != "auto":
+            return candidate.eos
+        return "end_response" if candidate.name == self.anchor_name else "end_segment"
+
+    def sampling_of(self, candidate: CandidateSpec) -> Sampling:
+        """Return how a candidate's tokens are drawn."""
+        return candidate.sampling or self.sampling
+
+    def resolve_model(self, model: str) -> str:
+        """Return a model reference with `./folder` resolved beside the loaded file."""
+        if self._base_dir is not None and model.startswith("./"):
+            return str(self._base_dir / model[2:])
+        return model
+
+    def with_changes(self, **changes: Any) -> Self:
+        """Return a validated copy with some top-level fields replaced.
+
+        Raises:
+            ConfigError: The changed configuration is invalid.
+        """
+        data = {name: getattr(self, name) for name in type(self).model_fields} | changes
+        changed = _validated(type(self), data)
+        changed._base_dir = self._base_dir  # noqa: SLF001
+        return changed
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Validate plain JSON types.
+
+        Raises:
+            ConfigError: Something is missing, unknown or out of range; says where.
+        """
+        return _validated(cls, data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a `switch.json`, or the one inside a folder.
+
+        Raises:
+            ConfigError: The file is missing, is no JSON, or describes no valid switch.
+        """
+        file = Path(path)
+        file = file / "switch.json" if file.is_dir() else file
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as err:
+            raise ConfigError(
+                f"There is no configuration at {str(path)!r}.",
+                hint="name a switch.json, or a folder that holds one",
+            ) from err
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigError(f"Cannot read {str(file)!r}: {err}") from err
+        except json.JSONDecodeError as err:
+            raise ConfigError(
+                f"{str(file)!r} is no valid JSON: {err.msg} at line {err.lineno}, "
+                f"column {err.colno}.",
+                hint="correct that line",
+            ) from err
+        if not isinstance(data, dict):
+            raise ConfigError(
+                f"{str(file)!r} holds a {type(data).__name__}, not an object.",
+                hint='start from {"candidates": [...]}',
+            )
+        _refuse_newer_schema(data, file)
+        config = _validated(cls, data, where=str(file))
+        config._base_dir = file.parent.resolve()  # noqa: SLF001
+        return config
+
+    def save(self, path: str | Path) -> Path:
+        """Write a `switch.json` (into the folder, where `path` is one) and return its path."""
+        file = Path(path)
+        file = file / "switch.json" if file.is_dir() else file
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        file.write_text(text + "\n", encoding="utf-8")
+        return file
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without what is at its default of None."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def _refuse_newer_schema(data: dict[str, Any], file: Path) -> None:
+    version = data.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{str(file)!r} has schema version {version}; this package reads up to "
+            f"{SCHEMA_VERSION}.",
+            hint="pip install --upgrade langgraph-switch",
+        )
+
+
+_FIXES = {
+    "extra_forbidden": "remove it, or correct its spelling",
+    "missing": "add it",
+    "union_tag_not_found": 'add "kind": "lm", "random" or "fixed"',
+    "union_tag_invalid": 'use "kind": "lm", "random" or "fixed"',
+}
+
+
+def _validated(model: type[_T], data: dict[str, Any], *, where: str = "") -> _T:
+    try:
+        return model.model_validate(data)
+    except ValidationError as err:
+        lines = []
+        for problem in err.errors():
+            path = ".".join(str(part) for part in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {message}" if path else message)
+        place = f" in {where!r}" if where else ""
+        fixes = {_FIXES.get(p["type"], "correct the value") for p in err.errors()}
+        raise ConfigError(
+            f"Invalid switch configuration{place}:\n  - " + "\n  - ".join(lines),
+            hint="; ".join(sorted(fixes)),
+        ) from err

@@ -1,0 +1,131 @@
+"""The engine contract: "continue this token prefix".
+
+An engine serves one model. It is semantically stateless: whatever it remembers between calls
+(rows of keys and values, a server's prefix cache) changes the time, never the result. It knows
+nothing of candidates, switching or LangChain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from langgraph_switch.config import GREEDY, Sampling
+from langgraph_switch.engines.tokenizer import Tokenizer
+
+FinishReason: TypeAlias = Literal["length", "eos", "stop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """Continue `prefix` by at most `max_new_tokens` tokens."""
+
+    row: str
+    """Names the memory that this request may reuse and leaves behind; calls with the same row
+    are fast when their prefixes share a beginning, and right in any case."""
+    prefix: Sequence[int]
+    """The whole prompt and response so far, as token ids of this engine's model."""
+    response_start: int
+    """Index in `prefix` where the response begins: stop strings and characters cut in the
+    middle are completed across it, never across the prompt."""
+    max_new_tokens: int
+    sampling: Sampling = GREEDY
+    seed: int = 0
+    """Seeds every draw of this request; greedy sampling draws nothing."""
+    eos_token_ids: tuple[int, ...] = ()
+    """Tokens that end the continuation; they are not part of it."""
+    masked_token_ids: tuple[int, ...] = ()
+    """Tokens that may not be generated."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the continuation, also when they began before it."""
+    finish_character: bool = False
+    """Go on for up to three tokens after `max_new_tokens` while a character is incomplete."""
+    fork_of: str | None = None
+    """A row to copy the memory from, if `row` has none yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """What an engine wrote."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    """The new complete characters, with any stop string and what followed it in its token."""
+    pending_text: str = ""
+    """What an incomplete character at the end would be decoded to."""
+    finish_reason: FinishReason
+    prefill_tokens: int = 0
+    """Prefix tokens that were computed."""
+    cached_tokens: int = 0
+    """Prefix tokens that were remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRequest:
+    """How probable is each of a few labels right after `prefix`?"""
+
+    row: str
+    prefix: Sequence[int]
+    labels: tuple[tuple[int, ...], ...]
+    """Token ids of each label; one may begin like another ("1" and "10")."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """One token as it is generated."""
+
+    token_id: int
+    text: str
+    """Characters that this token completes; empty while one is incomplete."""
+
+
+OnToken: TypeAlias = Callable[[int, NewToken], None]
+"""Called with the request's index and its new token, in the thread of the call."""
+
+
+class Engine(Protocol):
+    """One model that continues token prefixes. Safe to call from several threads."""
+
+    @property
+    def name(self) -> str:
+        """What to call the model in messages."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        ...
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Most tokens of prompt and response together."""
+        ...
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Tokens with which the model ends a turn or a document."""
+        ...
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], on_token: OnToken | None = None
+    ) -> list[Continuation]:
+        """Continue every prefix; results are in the requests' order.
+
+        Raises:
+            ContextLengthError: A prefix and its new tokens exceed the context.
+            EngineError: The model failed; the requests can be sent again.
+        """
+        ...
+
+    def label_logprobs(self, requests: Sequence[LabelRequest]) -> list[tuple[float, ...]]:
+        """Return the log-probability of each request's labels, in one forward pass.
+
+        A label that begins another one counts only where the other does not follow. The
+        probabilities of one request sum to at most 1.
+        """
+        ...
+
+    def release(self, rows: Iterable[str]) -> None:
+        """Forget rows; unknown ones are ignored."""
+        ...

@@ -1,0 +1,158 @@
+"""What the package needs of a tokenizer, and the adapter for Hugging Face tokenizers.
+
+The caller's tokenizer object is only read, never changed. This module knows nothing of
+models, segments or candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from langgraph_switch.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from langgraph_switch.trace import Message
+
+_ENCODE_CACHE_SIZE = 4096
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back. Implementations never change after construction."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two tokenizers exactly when the same ids mean the same text."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        ...
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `encode_chat` works."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of text that continues other text: nothing is put around it."""
+        ...
+
+    def encode_document(self, text: str) -> tuple[int, ...]:
+        """Return the ids of text that starts a document (with BOS, where there is one)."""
+        ...
+
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        """Return the chat template's text up to where the assistant's turn begins."""
+        ...
+
+    def encode_chat(self, text: str) -> tuple[int, ...]:
+        """Return the ids of `render_chat`'s text, which holds its own special tokens."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of ids; special tokens have none, broken characters are U+FFFD."""
+        ...
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer behind the `Tokenizer` protocol."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._cached_encode = lru_cache(maxsize=_ENCODE_CACHE_SIZE)(self._encode_uncached)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of what turns text into ids; added special tokens do not count."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            described: dict[str, Any] = {"vocab": self._tokenizer.get_vocab()}
+        else:
+            whole = json.loads(backend.to_str())
+            parts = ("model", "normalizer", "pre_tokenizer", "decoder")
+            described = {part: whole.get(part) for part in parts}
+        text = json.dumps(described, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id, added tokens included."""
+        return max(len(self._tokenizer), *self._tokenizer.get_vocab().values()) + 1
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the tokenizer carries a chat template."""
+        return bool(self._tokenizer.chat_template)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the ids of text in the middle of a document."""
+        return self._cached_encode(text)
+
+    def encode_document(self, text: str) -> tuple[int, ...]:
+        """Return the ids of text at the start of a document, special tokens as configured."""
+        ids = self._ids(text, add_special_tokens=True)
+        eos = self._tokenizer.eos_token_id
+        return ids[:-1] if ids and ids[-1] == eos else ids
+
+    def render_chat(self, messages: Sequence[Message]) -> str:
+        """Return the chat template's text, the assistant's turn just opened.
+
+        Raises:
+            InputError: The template refuses these messages.
+        """
+        dialogue = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                dialogue, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as err:
+            if type(err).__module__.split(".")[0] != "jinja2":
+                raise
+            raise InputError(
+                f"The chat template of {self._tokenizer.name_or_path!r} refuses these "
+                f"messages: {err}",
+                hint="change the order of roles, or set this candidate's prompt.kind to 'plain'",
+            ) from err
+        return str(text)
+
+    def encode_chat(self, text: str) -> tuple[int, ...]:
+        """Return the ids of a rendered chat; its special tokens are recognised in the text."""
+        return self._ids(text, add_special_tokens=False)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of ids without special tokens and without cosmetic changes."""
+        text = self._tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return str(text)
+
+    @cached_property
+    def _lead(self) -> str:
+        """Text put before and cut off again, so that no word-start mark is added.
+
+        SentencePiece-like tokenizers begin every text as if a blank stood before it.
+        """
+        alone = self._ids("x", add_special_tokens=False)
+        behind = self._ids("\nx", add_special_tokens=False)
+        lead = self._ids("\n", add_special_tokens=False)
+        changes = behind[: len(lead)] == lead and behind[len(lead) :] != alone
+        return "\n" if changes else ""
+
+    def _encode_uncached(self, text: str) -> tuple[int, ...]:
+        if not self._lead:
+            return self._ids(text, add_special_tokens=False)
+        lead = self._ids(self._lead, add_special_tokens=False)
+        ids = self._ids(self._lead + text, add_special_tokens=False)
+        return ids[len(lead) :] if ids[: len(lead)] == lead else ids
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
+        # verbose=False: no warning about long texts; the engine checks its context itself.
+        encoded = self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)
+        return tuple(encoded["input_ids"])
