@@ -1,7 +1,6 @@
-"""Keys and values: the rows an engine remembers, and the batch a forward pass works on.
+"""Keys and values: the rows an engine remembers, and the cache that a forward pass writes.
 
-A row holds one trace's keys and values; a batch lays rows side by side, each ending at the same
-column, so that one forward pass extends all of them. Knows nothing of sampling or text.
+Knows nothing of prompts, sampling or text.
 """
 
 from __future__ import annotations
@@ -9,12 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-_GROWTH_TOKENS = 64
+GROWTH_TOKENS = 64
+"""Room that a row gets beyond what it needs at once."""
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class KVRow:
         """Make room for `num_tokens` in all, keeping what is there."""
         if not self.layers or self.capacity >= num_tokens:
             return
-        capacity = max(num_tokens, self.capacity + self.capacity // 2) + _GROWTH_TOKENS
+        capacity = max(num_tokens, self.capacity + self.capacity // 2) + GROWTH_TOKENS
         used = len(self.token_ids)
         for index, (keys, values) in enumerate(self.layers):
             self.layers[index] = (_grown(keys, used, capacity), _grown(values, used, capacity))
@@ -64,7 +65,7 @@ class KVRow:
 
 
 def _grown(tensor: Tensor, used: int, capacity: int) -> Tensor:
-    grown = tensor.new_zeros((*tensor.shape[:2], capacity, tensor.shape[3]))
+    grown = empty_columns(tensor, capacity)
     grown[:, :, :used] = tensor[:, :, :used]
     return grown
 
@@ -111,32 +112,34 @@ class KVStore:
         self._rows.clear()
 
 
+@dataclass(slots=True)
+class Span:
+    """The columns that the next forward pass writes; shared by all layers of a batch."""
+
+    capacity: int
+    start: int = 0
+    end: int = 0
+    is_new: Tensor | None = None
+    # is_new: [B, 1, Q, 1] bool, which of the columns belong to the row; None: all of them.
+
+
 class BatchCache(Cache):
-    """The keys and values of one batch, in the shape that transformers' models expect.
+    """The keys and values of one batch, in the shape that transformers' models expect."""
 
-    Column `c` of row `b` holds position `c - offset[b]`: every row ends at the same column.
-    """
+    def __init__(self, layers: list[tuple[Tensor, Tensor]], *, capacity: int) -> None:
+        """Start from columns that are filled already; none are allocated on first use."""
+        self.span = Span(capacity=capacity)
+        super().__init__(layer_class_to_replicate=partial(BatchLayer, self.span))
+        self.layers = [BatchLayer(self.span, keys, values) for keys, values in layers]
 
-    def __init__(self, num_layers: int) -> None:
-        super().__init__(layers=[BatchLayer() for _ in range(num_layers)])
-        self.end = 0  # Columns in use.
-        self.capacity = 0
-        self.is_new: Tensor | None = None
-        # is_new: [B, 1, Q, 1] bool, which of the columns now written belong to the row; None: all.
-
-    def write_next(self, num_columns: int, is_new: Tensor | None = None) -> None:
-        """Announce the next forward pass: it writes `num_columns` columns behind the last."""
-        self.end += num_columns
-        self.is_new = is_new
-        for layer in self.layers:
-            layer.start, layer.end = self.end - num_columns, self.end
-            layer.capacity, layer.is_new = self.capacity, is_new
+    def tensors(self) -> list[tuple[Tensor, Tensor]]:
+        """Return every layer's keys and values, [B, H, capacity, D]."""
+        return [(layer.keys, layer.values) for layer in self.layers]
 
     def select(self, rows: Tensor) -> None:
         """Keep only some rows."""
         for layer in self.layers:
-            if layer.keys is not None:
-                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
 
 
 class BatchLayer(CacheLayerMixin):
@@ -144,15 +147,18 @@ class BatchLayer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self) -> None:
+    def __init__(
+        self, span: Span, keys: Tensor | None = None, values: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.start = self.end = self.capacity = 0
-        self.is_new: Tensor | None = None
+        self.span = span
+        self.keys, self.values = keys, values
+        self.is_initialized = keys is not None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate the batch's columns in the model's own dtype and device."""
-        self.keys = _columns(key_states, self.capacity)
-        self.values = _columns(value_states, self.capacity)
+        self.keys = empty_columns(key_states, self.span.capacity)
+        self.values = empty_columns(value_states, self.span.capacity)
         self.is_initialized = True
 
     def update(
@@ -160,30 +166,32 @@ class BatchLayer(CacheLayerMixin):
     ) -> tuple[Tensor, Tensor]:
         """Write the new columns and return all columns so far."""
         # key_states, value_states: [B, H, Q, D]
-        if self.keys is None:
+        if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        new_keys = self.keys[:, :, self.start : self.end]
-        new_values = self.values[:, :, self.start : self.end]
-        if self.is_new is not None:
-            key_states = torch.where(self.is_new, key_states, new_keys)
-            value_states = torch.where(self.is_new, value_states, new_values)
+        span = self.span
+        new_keys = self.keys[:, :, span.start : span.end]
+        new_values = self.values[:, :, span.start : span.end]
+        if span.is_new is not None:
+            key_states = torch.where(span.is_new, key_states, new_keys)
+            value_states = torch.where(span.is_new, value_states, new_values)
         new_keys.copy_(key_states)
         new_values.copy_(value_states)
-        return self.keys[:, :, : self.end], self.values[:, :, : self.end]
+        return self.keys[:, :, : span.end], self.values[:, :, : span.end]
 
     def get_seq_length(self) -> int:
-        """Return the number of columns before the pass that is announced."""
-        return self.start
+        """Return the number of columns before those that the pass writes."""
+        return self.span.start
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return how many columns a mask has, and the first one."""
-        return self.start + query_length, 0
+        return self.span.start + query_length, 0
 
     def get_max_length(self) -> int:
         """Return -1: this cache is as long as its batch needs."""
         return -1
 
 
-def _columns(states: Tensor, capacity: int) -> Tensor:
-    batch, heads, _, dim = states.shape
-    return states.new_zeros((batch, heads, capacity, dim))
+def empty_columns(like: Tensor, capacity: int, *, batch_size: int | None = None) -> Tensor:
+    """Return zeroed columns for keys or values shaped like `like`, [B, H, *, D]."""
+    batch, heads, _, dim = like.shape
+    return like.new_zeros((batch_size or batch, heads, capacity, dim))

@@ -1,0 +1,1 @@
+"""Switch Generation as a LangChain LLM."""

@@ -1,0 +1,1 @@
+"""Engines continue token prefixes. They know nothing of candidates, switching or LangChain."""

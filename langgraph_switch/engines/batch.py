@@ -1,0 +1,285 @@
+"""One batch of rows going through a model together: catch up, then one token at a time.
+
+Rows are laid side by side so that all end at the same column: row `b` keeps position `p` in
+column `p + offset[b]`. Rows of different lengths then differ only in padding on the left, and
+rows of equal length need no attention mask at all. Knows nothing of sampling, stop rules or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from langgraph_switch.engines.kv import GROWTH_TOKENS, BatchCache, KVRow, empty_columns
+
+# Bounds the activations and the mask of one pass over a long prompt.
+_CHUNK_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """A token tried after the prefix, in the same pass: its own branch sees only its ancestors."""
+
+    token_id: int
+    parent: int | None
+    """Index of the node before it; None for the prefix's last token."""
+
+
+class RowBatch:
+    """The rows of one call and the columns they share."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        rows: Sequence[KVRow],
+        prefixes: Sequence[Sequence[int]],
+        *,
+        num_new_columns: int,
+    ) -> None:
+        """Lay the rows side by side.
+
+        Args:
+            model: The causal LM.
+            rows: What is remembered of each prefix; cropped to it here.
+            prefixes: Token ids, at least one each.
+            num_new_columns: Columns that will be written behind the prefixes.
+        """
+        self._model = model
+        self._device = model.device
+        self.rows = list(rows)
+        self._prefixes = prefixes
+        self._indices = list(range(len(rows)))  # Rows still in the batch.
+        self.num_cached = [
+            row.crop_to_prefix(prefix) for row, prefix in zip(rows, prefixes, strict=True)
+        ]
+        self._num_columns = max(len(prefix) for prefix in prefixes)
+        self._offsets = [self._num_columns - len(prefix) for prefix in prefixes]
+        self._offset = torch.tensor(self._offsets, device=self._device)  # [B]
+        self._num_fed = 0
+        self._windows = _sliding_windows(model)
+        self._cache = self._gather(self._num_columns + num_new_columns)
+        self._own = self._own_columns()
+
+    def prefill(self, tree: Sequence[TreeNode] = ()) -> Tensor:
+        """Compute what the rows lack, and the tree's nodes behind it.
+
+        Returns:
+            Logits after the prefix and after each node, [B, 1 + nodes, V].
+        """
+        num_lacking = [len(p) - c for p, c in zip(self._prefixes, self.num_cached, strict=True)]
+        width = max(num_lacking)
+        start = self._num_columns - width
+        ids = torch.zeros(len(self.rows), width + len(tree), dtype=torch.long)
+        for row, (prefix, lacking) in enumerate(zip(self._prefixes, num_lacking, strict=True)):
+            ids[row, width - lacking : width] = torch.tensor(prefix[len(prefix) - lacking :])
+        if tree:
+            ids[:, width:] = torch.tensor([node.token_id for node in tree])
+        ids = ids.to(self._device)
+        is_new = None
+        if min(num_lacking) < width:
+            first = torch.tensor([width - lacking for lacking in num_lacking])
+            is_new = torch.arange(width + len(tree)) >= first.unsqueeze(1)  # [B, Q]
+            is_new = is_new[:, None, :, None].to(self._device)
+        chunk_starts = list(range(0, width, _CHUNK_TOKENS))
+        for chunk_start in chunk_starts[:-1]:
+            chunk = slice(chunk_start, chunk_start + _CHUNK_TOKENS)
+            self._forward(ids[:, chunk], start + chunk_start, is_new=_part(is_new, chunk))
+        chunk = slice(chunk_starts[-1], width + len(tree))
+        return self._forward(
+            ids[:, chunk], start + chunk.start, is_new=_part(is_new, chunk), tree=tree
+        )
+
+    def step(self, next_ids: Tensor) -> Tensor:
+        """Feed one token per row and return the logits after it, [B, V]."""  # next_ids: [B]
+        column = self._num_columns + self._num_fed
+        self._num_fed += 1
+        return self._forward(next_ids.unsqueeze(1), column)[:, -1]
+
+    def keep(self, positions: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        """Drop all rows but those at `positions`; `tokens` is what every row generated."""
+        kept = set(positions)
+        dropped = [i for i in range(len(self._indices)) if i not in kept]
+        self._store(dropped, tokens)
+        index = torch.tensor(list(positions), device=self._device)
+        self._cache.select(index)
+        self._offset = self._offset[index]
+        self._offsets = [self._offsets[i] for i in positions]
+        self._indices = [self._indices[i] for i in positions]
+        self._own = None if self._own is None else self._own[index]
+
+    def store(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Leave in every row what was computed for it; `tokens` is what every row generated."""
+        self._store(range(len(self._indices)), tokens)
+
+    def _gather(self, capacity: int) -> BatchCache:
+        if len(self.rows) == 1:
+            row = self.rows[0]
+            row.reserve(capacity)
+            return BatchCache(row.layers, capacity=max(capacity + GROWTH_TOKENS, row.capacity))
+        known = next((row.layers for row in self.rows if row.layers), [])
+        layers = []
+        for index, pair in enumerate(known):
+            columns = tuple(
+                empty_columns(tensor, capacity, batch_size=len(self.rows)) for tensor in pair
+            )
+            for batch_index, (row, offset, cached) in enumerate(
+                zip(self.rows, self._offsets, self.num_cached, strict=True)
+            ):
+                if cached:
+                    for target, source in zip(columns, row.layers[index], strict=True):
+                        target[batch_index, :, offset : offset + cached] = source[0, :, :cached]
+            layers.append((columns[0], columns[1]))
+        return BatchCache(layers, capacity=capacity)
+
+    def _store(self, positions: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
+        tensors = self._cache.tensors()
+        for position in positions:
+            index = self._indices[position]
+            row, offset = self.rows[index], self._offsets[position]
+            fed = list(tokens[index][: self._num_fed])
+            old = self.num_cached[index]
+            new_ids = [*self._prefixes[index][old:], *fed]
+            if len(self.rows) == 1:
+                row.layers = tensors
+            else:
+                _append_columns(row, tensors, position, start=offset + old, count=len(new_ids))
+            row.token_ids.extend(new_ids)
+
+    def _forward(
+        self,
+        ids: Tensor,
+        start: int,
+        *,
+        is_new: Tensor | None = None,
+        tree: Sequence[TreeNode] = (),
+    ) -> Tensor:
+        width = ids.shape[1]
+        span = self._cache.span
+        span.start, span.end, span.is_new = start, start + width, is_new
+        columns = torch.arange(start, start + width, device=self._device)
+        positions = (columns - self._offset.unsqueeze(1)).clamp_(min=0)
+        if tree:
+            depths = torch.tensor(_depths(tree), device=self._device)
+            first_node = self._num_columns - self._offset.unsqueeze(1)
+            positions[:, width - len(tree) :] = first_node + depths
+        is_decoding = start >= self._num_columns
+        masks = self._step_masks(start) if is_decoding else self._prefill_masks(columns, tree)
+        output = self._model(
+            input_ids=ids,
+            attention_mask=self._as_argument(masks),
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1 + len(tree),
+        )
+        return output.logits
+
+    def _as_argument(self, masks: dict[str, Tensor]) -> Tensor | dict[str, Tensor] | None:
+        if not masks:
+            return None
+        if self._model.config._attn_implementation == "eager":  # noqa: SLF001
+            lowest = torch.finfo(self._model.dtype).min  # Eager attention adds its mask.
+            masks = {name: (~mask).to(self._model.dtype) * lowest for name, mask in masks.items()}
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _needs_mask(self, window: int | None) -> bool:
+        capacity = self._cache.span.capacity
+        return any(self._offsets) or (window is not None and capacity > window)
+
+    def _own_columns(self) -> Tensor | None:
+        """Return which columns belong to a row, [B, 1, 1, C]; None where no mask is needed."""
+        if not any(self._needs_mask(window) for window in self._windows.values()):
+            return None
+        columns = torch.arange(self._cache.span.capacity, device=self._device)
+        return (columns >= self._offset.unsqueeze(1))[:, None, None, :]
+
+    def _step_masks(self, column: int) -> dict[str, Tensor]:
+        """Return masks [B, 1, 1, C] for one new token per row."""
+        if self._own is None:
+            return {}
+        own = self._own[..., : column + 1]
+        masks = {}
+        for name, window in self._windows.items():
+            masks[name] = own
+            if window is not None and column >= window:
+                masks[name] = own.clone()
+                masks[name][..., : column + 1 - window] = False
+        return masks
+
+    def _prefill_masks(self, columns: Tensor, tree: Sequence[TreeNode]) -> dict[str, Tensor]:
+        """Return masks [B, 1, Q, C]; none where plain causal attention is meant."""
+        start, end = int(columns[0]), int(columns[-1]) + 1
+        if start == 0 and not tree and self._own is None:
+            return {}
+        keys = torch.arange(end, device=self._device)
+        query = columns.unsqueeze(1)
+        causal = keys <= query  # [Q, C]
+        place = query.clone()  # Where the query would stand, were its branch the only one.
+        if tree:
+            causal[-len(tree) :, self._num_columns :] = _ancestors(tree).to(self._device)
+            depths = torch.tensor(_depths(tree), device=self._device)
+            place[-len(tree) :] = (self._num_columns + depths).unsqueeze(1)
+        own = keys >= self._offset[:, None, None, None]  # [B, 1, 1, C]
+        # A padded query attends to itself, lest its softmax be empty.
+        return {
+            name: (own & _within(causal, place - keys, window)) | (keys == query)
+            for name, window in self._windows.items()
+        }
+
+
+def _within(causal: Tensor, distance: Tensor, window: int | None) -> Tensor:
+    return causal if window is None else causal & (distance < window)
+
+
+def _sliding_windows(model: PreTrainedModel) -> dict[str, int | None]:
+    """Return the attention window per kind of layer; None where it is the whole context."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if not kinds or kinds == {"full_attention"}:
+        is_sliding = window is not None and not kinds and getattr(config, "use_sliding_window", True)
+        return {"full_attention": window if is_sliding else None}
+    return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
+
+
+def _part(is_new: Tensor | None, chunk: slice) -> Tensor | None:
+    return None if is_new is None else is_new[:, :, chunk]
+
+
+def _depths(tree: Sequence[TreeNode]) -> list[int]:
+    depths: list[int] = []
+    for node in tree:
+        depths.append(0 if node.parent is None else depths[node.parent] + 1)
+    return depths
+
+
+def _ancestors(tree: Sequence[TreeNode]) -> Tensor:
+    """Return which nodes each node sees: itself and those before it on its branch."""
+    sees = torch.eye(len(tree), dtype=torch.bool)
+    for index, node in enumerate(tree):
+        if node.parent is not None:
+            sees[index] |= sees[node.parent]
+    return sees
+
+
+def _append_columns(
+    row: KVRow, tensors: list[tuple[Tensor, Tensor]], position: int, *, start: int, count: int
+) -> None:
+    used = len(row.token_ids)
+    if row.layers:
+        row.reserve(used + count)
+    else:
+        row.layers = [
+            (
+                empty_columns(keys, used + count + GROWTH_TOKENS, batch_size=1),
+                empty_columns(values, used + count + GROWTH_TOKENS, batch_size=1),
+            )
+            for keys, values in tensors
+        ]
+    for own, batch in zip(row.layers, tensors, strict=True):
+        for target, source in zip(own, batch, strict=True):
+            target[0, :, used : used + count] = source[position, :, start : start + count]

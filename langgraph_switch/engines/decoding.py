@@ -1,0 +1,87 @@
+"""One request while its tokens come: what it has, and whether it has ended.
+
+Knows nothing of tensors or of how tokens are computed, so every engine that decodes token by
+token can use it.
+"""
+
+from __future__ import annotations
+
+from langgraph_switch.engines.base import (
+    Continuation,
+    FinishReason,
+    GenerateRequest,
+    NewToken,
+    OnToken,
+)
+from langgraph_switch.engines.detokenize import BROKEN, IncrementalDetokenizer
+from langgraph_switch.engines.tokenizer import Tokenizer
+from langgraph_switch.stops import StopWatch
+
+# A response this far back is decoded to see whether a stop string began in it.
+_STOP_CONTEXT_TOKENS = 128
+CHARACTER_TOKENS = 3
+"""Tokens that may follow the limit so that a character can be completed."""
+
+
+class RowProgress:
+    """Collects one request's tokens and applies its stop rules."""
+
+    def __init__(
+        self,
+        index: int,
+        request: GenerateRequest,
+        tokenizer: Tokenizer,
+        on_token: OnToken | None = None,
+    ) -> None:
+        self.request = request
+        self.token_ids: list[int] = []
+        self._index = index
+        self._on_token = on_token
+        self._eos = frozenset(request.eos_token_ids)
+        self._finish_reason: FinishReason | None = None
+        self._text: list[str] = []
+        written = request.prefix[request.response_start :]
+        self._detokenizer = IncrementalDetokenizer(tokenizer, written)
+        before = tokenizer.decode(written[-_STOP_CONTEXT_TOKENS:]) if request.stop else ""
+        before = before.rstrip(BROKEN)
+        self._watch = StopWatch(request.stop, before)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether this row needs no more tokens."""
+        return self._finish_reason is not None
+
+    def accept(self, token_id: int) -> None:
+        """Take the next token; a finished row ignores it."""
+        if self._finish_reason is not None:
+            return
+        if token_id in self._eos:
+            self._finish_reason = "eos"
+            return
+        self.token_ids.append(token_id)
+        text = self._detokenizer.push(token_id)
+        self._text.append(text)
+        if self._on_token is not None:
+            self._on_token(self._index, NewToken(token_id, text))
+        if self._watch.push(text):
+            self._finish_reason = "stop"
+        elif self._has_all_tokens():
+            self._finish_reason = "length"
+
+    def continuation(self, *, cached_tokens: int, prefill_tokens: int) -> Continuation:
+        """Return the result of a finished row."""
+        return Continuation(
+            token_ids=tuple(self.token_ids),
+            text="".join(self._text),
+            pending_text=self._detokenizer.pending_text,
+            finish_reason=self._finish_reason or "length",
+            cached_tokens=cached_tokens,
+            prefill_tokens=prefill_tokens,
+        )
+
+    def _has_all_tokens(self) -> bool:
+        extra = len(self.token_ids) - self.request.max_new_tokens
+        if extra < 0:
+            return False
+        may_finish = self.request.finish_character and extra < CHARACTER_TOKENS
+        return not (may_finish and self._detokenizer.is_pending)

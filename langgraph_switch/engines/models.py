@@ -1,0 +1,304 @@
+"""Loading weights and tokenizers: once per distinct base, safetensors only, no foreign code.
+
+Every failure becomes a `ModelLoadError` that names the source and what to do. Knows nothing of
+candidates or of how tokens are generated.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import errors as hub_errors
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from langgraph_switch.config import DType
+from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
+from langgraph_switch.errors import (
+    ConfigError,
+    EngineOutOfMemoryError,
+    MissingExtraError,
+    ModelLoadError,
+    UnsafeWeightsError,
+)
+
+_UNLIMITED_CONTEXT = 2**31
+_SUPPORTED_LAYERS = {"full_attention", "sliding_attention"}
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class SharedModel:
+    """One base model's weights, with any adapters on it, and the lock that guards them."""
+
+    def __init__(self, module: PreTrainedModel, *, source: str, tokenizer: Tokenizer) -> None:
+        """Serve an already loaded model.
+
+        Raises:
+            ModelLoadError: Its layers keep a state that cannot be cut back to a prefix.
+        """
+        _check_layers(module, source)
+        self.module = module.eval()
+        self.source = source
+        self.tokenizer = tokenizer
+        self.lock = threading.RLock()
+        config = module.config.get_text_config()
+        self.max_context_tokens = int(
+            getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
+        )
+        self.eos_token_ids = _eos_token_ids(module)
+        self._adapters: set[str] = set()
+        self._active: str | None = None
+
+    def add_adapter(self, source: str, revision: str | None = None) -> str:
+        """Load a LoRA adapter beside the base weights and return its name.
+
+        Raises:
+            MissingExtraError: peft is not installed.
+            ModelLoadError: There is no such adapter, it is pickled, or it does not fit.
+        """
+        try:
+            import peft  # noqa: F401, PLC0415 - an extra, needed here alone
+        except ImportError as err:
+            raise MissingExtraError("A LoRA adapter", extra="peft") from err
+        name = f"adapter_{len(self._adapters)}"
+        _refuse_pickled_folder(source, "adapter_model.safetensors")
+        with self.lock:
+            try:
+                self.module.load_adapter(
+                    source,
+                    adapter_name=name,
+                    adapter_kwargs={"revision": revision} if revision else None,
+                    use_safetensors=True,
+                )
+            except Exception as err:
+                raise load_error(source, err) from err
+            self._adapters.add(name)
+            self._active = name
+            self.activate(None)
+        return name
+
+    def activate(self, adapter: str | None) -> None:
+        """Make forward passes use an adapter, or the bare weights. Call with `lock` held."""
+        if adapter == self._active:
+            return
+        if adapter is None:
+            self.module.disable_adapters()
+        else:
+            if self._active is None:
+                self.module.enable_adapters()
+            self.module.set_adapter(adapter)
+        self._active = adapter
+
+
+def load_shared_model(
+    source: str, *, revision: str | None = None, device: str = "auto", dtype: DType = "auto"
+) -> SharedModel:
+    """Load weights and tokenizer from a local folder or a Hugging Face repo.
+
+    Raises:
+        ConfigError: This machine has no such device.
+        ModelLoadError: The source does not exist, is offline or gated, or lacks a file.
+        UnsafeWeightsError: It has pickled weights only, or wants its own code to be run.
+        EngineOutOfMemoryError: The device cannot hold the weights.
+    """
+    target = resolve_device(device)
+    _check_source(source)
+    _refuse_pickled_folder(source, "model*.safetensors")
+    tokenizer = load_tokenizer(source, revision=revision)
+    try:
+        with _QuietTransformers():
+            module = AutoModelForCausalLM.from_pretrained(
+                source,
+                revision=revision or "main",
+                dtype=_torch_dtype(dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+        if dtype == "auto" and target.type == "cpu" and module.dtype != torch.float32:
+            module = module.float()
+        module = module.to(target)
+    except (RuntimeError, MemoryError) as err:
+        if isinstance(err, MemoryError | torch.OutOfMemoryError) or "allocate" in str(err):
+            raise EngineOutOfMemoryError(
+                f"{target} has too little memory for the weights of {source!r}.",
+                hint="give this model another `device`, or a smaller `dtype`",
+            ) from err
+        raise load_error(source, err) from err
+    except Exception as err:
+        raise load_error(source, err) from err
+    return SharedModel(module, source=source, tokenizer=tokenizer)
+
+
+def load_tokenizer(source: str, *, revision: str | None = None) -> Tokenizer:
+    """Load a tokenizer from a local folder or a Hugging Face repo.
+
+    Raises:
+        ModelLoadError: The source does not exist, is offline or gated, or has no tokenizer.
+    """
+    _check_source(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=revision or "main", trust_remote_code=False
+        )
+    except Exception as err:
+        error = load_error(source, err)
+        if type(error) is ModelLoadError and Path(source).is_dir():
+            error = ModelLoadError(
+                source,
+                f"it lacks a usable tokenizer ({first_line(err)})",
+                hint="save the model's tokenizer there: tokenizer.save_pretrained(folder)",
+            )
+        raise error from err
+    return HFTokenizer(tokenizer)
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the device meant by `auto`, `cpu`, `cuda`, `cuda:1`, `mps` ...
+
+    Raises:
+        ConfigError: torch does not know it, or this machine does not have it.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError, NotImplementedError) as err:
+        raise ConfigError(
+            f"This machine has no device {device!r}: {first_line(err)}",
+            hint=f"use one of: {', '.join(available_devices())}",
+        ) from err
+    return resolved
+
+
+def available_devices() -> list[str]:
+    """Return the devices that models can be put on here."""
+    found = ["auto", "cpu"]
+    found += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return found
+
+
+def load_error(source: str, err: Exception) -> ModelLoadError:
+    """Return the error that says what went wrong with a source, and what to do."""
+    chain: list[BaseException] = []
+    link: BaseException | None = err
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(one, kinds) for one in chain)
+
+    text = " ".join(str(one) for one in chain)
+    if "trust_remote_code" in text:
+        return UnsafeWeightsError(
+            source,
+            "it wants to run code of its own, which is refused.",
+            hint="use a checkpoint whose architecture transformers knows",
+        )
+    if caused_by(hub_errors.GatedRepoError):
+        return ModelLoadError(
+            source,
+            "the repo is gated.",
+            hint=f"accept its licence on its Hub page (https://huggingface.co/{source}), then "
+            "run: hf auth login",
+        )
+    if caused_by(hub_errors.RepositoryNotFoundError):
+        return ModelLoadError(
+            source,
+            "there is no such repo on the Hub, or it is private.",
+            hint="check the name; for a private one run: hf auth login",
+        )
+    if caused_by(hub_errors.RevisionNotFoundError):
+        return ModelLoadError(source, "it has no such revision.", hint="check `revision`")
+    if caused_by(hub_errors.OfflineModeIsEnabled, hub_errors.LocalEntryNotFoundError) or (
+        "connect to" in text
+    ):
+        return ModelLoadError(
+            source,
+            "it is not in the local cache and the Hub cannot be reached.",
+            hint="go online (unset HF_HUB_OFFLINE), or name a local folder",
+            retryable=True,
+        )
+    if "safetensors" in text and ("no file named" in text or "does not appear" in text):
+        return UnsafeWeightsError(
+            source,
+            "it has no safetensors weights; pickled ones are refused, for they can run code.",
+            hint="convert it: load it once in a safe place and call save_pretrained(folder)",
+        )
+    return ModelLoadError(source, f"{type(err).__name__}: {first_line(err)}")
+
+
+def first_line(err: BaseException) -> str:
+    """Return the first line of an error's message, or its type."""
+    return next(iter(str(err).strip().splitlines()), type(err).__name__)
+
+
+class _QuietTransformers:
+    """Keeps transformers' own progress bars off the screen, and restores them."""
+
+    def __enter__(self) -> None:
+        self._was_enabled = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        if self._was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def _check_source(source: str) -> None:
+    path = Path(source).expanduser()
+    is_path = source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
+    if is_path and not path.is_dir():
+        raise ModelLoadError(
+            source,
+            "there is no such folder.",
+            hint="check the path; a Hub repo is named like 'user/model'",
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ModelLoadError(
+            source,
+            "the folder holds no config.json.",
+            hint="name the folder that save_pretrained wrote",
+        )
+
+
+def _refuse_pickled_folder(source: str, safetensors: str) -> None:
+    path = Path(source)
+    if not path.is_dir() or any(path.glob(safetensors)):
+        return
+    if pickled := sorted(file.name for kind in _PICKLED for file in path.glob(kind)):
+        raise UnsafeWeightsError(
+            source,
+            f"it has pickled weights only ({pickled[0]}), which can run code and are refused.",
+            hint="convert it: load it once in a safe place and call save_pretrained(folder)",
+        )
+
+
+def _check_layers(module: PreTrainedModel, source: str) -> None:
+    config = module.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or []) - _SUPPORTED_LAYERS
+    if kinds or getattr(module, "_is_stateful", False):
+        what = ", ".join(sorted(kinds)) or "recurrent"
+        raise ModelLoadError(
+            source,
+            f"it has {what} layers, whose state cannot be cut back to a prefix.",
+            hint="use a checkpoint with attention layers only",
+        )
+
+
+def _torch_dtype(dtype: DType) -> Any:
+    return "auto" if dtype == "auto" else getattr(torch, dtype)
+
+
+def _eos_token_ids(module: PreTrainedModel) -> tuple[int, ...]:
+    found: list[int] = []
+    for config in (module.generation_config, module.config.get_text_config()):
+        eos = getattr(config, "eos_token_id", None)
+        found += eos if isinstance(eos, list) else [] if eos is None else [eos]
+    return tuple(dict.fromkeys(found))

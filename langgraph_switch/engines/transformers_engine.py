@@ -1,0 +1,260 @@
+"""The in-process engine: one transformers model (and perhaps an adapter) with prefix reuse.
+
+Owns the model's rows and runs calls one after the other. Knows nothing of candidates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, OnToken
+from langgraph_switch.engines.batch import RowBatch
+from langgraph_switch.engines.decoding import CHARACTER_TOKENS, RowProgress
+from langgraph_switch.engines.kv import KVStore
+from langgraph_switch.engines.labels import LabelTree
+from langgraph_switch.engines.models import SharedModel
+from langgraph_switch.engines.sampling import RowSampler
+from langgraph_switch.engines.tokenizer import Tokenizer
+from langgraph_switch.errors import ContextLengthError, EngineError, EngineOutOfMemoryError
+
+
+class TransformersEngine:
+    """Continues token prefixes with a causal LM held by this process.
+
+    Thread-safe: calls on the same weights wait for each other, adapters included.
+    """
+
+    def __init__(
+        self,
+        model: SharedModel,
+        tokenizer: Tokenizer,
+        *,
+        adapter: str | None = None,
+        kv_cache_bytes: int = 2 * 2**30,
+        name: str | None = None,
+    ) -> None:
+        """Serve a model.
+
+        Args:
+            model: The weights, perhaps shared with other engines.
+            tokenizer: The model's tokenizer.
+            adapter: Name of an adapter that `model` has loaded; None for the bare weights.
+            kv_cache_bytes: Most bytes of keys and values kept between calls.
+            name: What to call the model in messages; by default its source.
+        """
+        self._shared = model
+        self._adapter = adapter
+        self._tokenizer = tokenizer
+        self._store = KVStore(kv_cache_bytes)
+        self._name = name or model.source
+
+    @property
+    def name(self) -> str:
+        """What to call the model in messages."""
+        return self._name
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Most tokens of prompt and response together."""
+        return self._shared.max_context_tokens
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Tokens with which the model ends a turn or a document."""
+        return self._shared.eos_token_ids
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of keys and values held now."""
+        return self._store.num_bytes
+
+    @property
+    def num_rows(self) -> int:
+        """Rows held now."""
+        return len(self._store)
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], on_token: OnToken | None = None
+    ) -> list[Continuation]:
+        """Continue every prefix, all in one batch.
+
+        Raises:
+            ContextLengthError: A prefix and its new tokens exceed the context.
+            EngineOutOfMemoryError: The device has too little memory for this batch.
+            EngineError: The model computed NaN.
+        """
+        if not requests:
+            return []
+        for request in requests:
+            self._check_context(len(request.prefix) + request.max_new_tokens)
+        with self._working():
+            progress = [
+                RowProgress(index, request, self._tokenizer, on_token)
+                for index, request in enumerate(requests)
+            ]
+            batch = self._batch(
+                requests,
+                num_new_columns=max(r.max_new_tokens for r in requests) + CHARACTER_TOKENS,
+                forks=[request.fork_of for request in requests],
+            )
+            try:
+                self._decode(batch, progress)
+            finally:
+                self._keep_rows(requests, batch)
+        return [
+            row.continuation(
+                cached_tokens=cached, prefill_tokens=len(request.prefix) - cached
+            )
+            for row, request, cached in zip(progress, requests, batch.num_cached, strict=True)
+        ]
+
+    def label_logprobs(self, requests: Sequence[LabelRequest]) -> list[tuple[float, ...]]:
+        """Return the log-probability of each request's labels, in one forward pass.
+
+        Raises:
+            ContextLengthError: A prefix with its longest label exceeds the context.
+            ConfigError: Two labels have the same tokens.
+            EngineOutOfMemoryError: The device has too little memory for this batch.
+        """
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            self._check_context(len(request.prefix) + max(map(len, request.labels), default=0))
+            groups[request.labels].append(index)
+        results: list[tuple[float, ...]] = [()] * len(requests)
+        for labels, indices in groups.items():
+            tree = LabelTree(labels)
+            group = [requests[index] for index in indices]
+            with self._working():
+                batch = self._batch(group, num_new_columns=len(tree.nodes))
+                try:
+                    logits = self._checked(batch.prefill(tree.nodes))
+                    scores = tree.logprobs(logits).tolist()
+                    batch.store([()] * len(group))
+                finally:
+                    self._keep_rows(group, batch)
+            for index, row in zip(indices, scores, strict=True):
+                results[index] = tuple(row)
+        return results
+
+    def release(self, rows: Iterable[str]) -> None:
+        """Forget rows; unknown ones are ignored."""
+        with self._shared.lock:
+            self._store.release(rows)
+
+    def _decode(self, batch: RowBatch, progress: Sequence[RowProgress]) -> None:
+        logits = self._checked(batch.prefill()[:, -1])
+        requests = [row.request for row in progress]
+        sampler = RowSampler.prepare(
+            [request.sampling for request in requests],
+            [request.seed for request in requests],
+            num_steps=max(request.max_new_tokens for request in requests) + CHARACTER_TOKENS,
+            device=logits.device,
+        )
+        mask = _TokenMask(requests, logits)
+        tokens = [row.token_ids for row in progress]
+        live = list(progress)
+        step = 0
+        while True:
+            next_ids = sampler.sample(mask.apply(logits), step)
+            for row, token_id in zip(live, next_ids.tolist(), strict=True):
+                row.accept(token_id)
+            going = [index for index, row in enumerate(live) if not row.is_finished]
+            if not going:
+                break
+            if 2 * len(going) <= len(live):  # Ended rows cost as much as live ones: drop them.
+                batch.keep(going, tokens)
+                index = torch.tensor(going, device=logits.device)
+                sampler, next_ids = sampler.select(index), next_ids[index]
+                live = [live[i] for i in going]
+                mask = _TokenMask([row.request for row in live], logits)
+            logits = batch.step(next_ids)
+            step += 1
+        batch.store(tokens)
+
+    def _batch(
+        self,
+        requests: Sequence[GenerateRequest] | Sequence[LabelRequest],
+        *,
+        num_new_columns: int,
+        forks: Sequence[str | None] | None = None,
+    ) -> RowBatch:
+        forks = forks or [None] * len(requests)
+        rows = [
+            self._store.take(request.row, fork_of=fork)
+            for request, fork in zip(requests, forks, strict=True)
+        ]
+        return RowBatch(
+            self._shared.module,
+            rows,
+            [request.prefix for request in requests],
+            num_new_columns=num_new_columns,
+        )
+
+    def _keep_rows(
+        self, requests: Sequence[GenerateRequest] | Sequence[LabelRequest], batch: RowBatch
+    ) -> None:
+        for request, row in zip(requests, batch.rows, strict=True):
+            self._store.put(request.row, row)
+
+    def _check_context(self, num_tokens: int) -> None:
+        if num_tokens > self.max_context_tokens:
+            raise ContextLengthError(
+                self.name,
+                num_tokens=num_tokens,
+                max_tokens=self.max_context_tokens,
+                hint="shorten the query, or lower max_tokens",
+            )
+
+    def _checked(self, logits: Tensor) -> Tensor:
+        if bool(torch.isnan(logits).any()):
+            raise EngineError(
+                f"{self.name!r} computed NaN.",
+                hint="set this model's dtype to 'float32' or 'bfloat16'",
+            )
+        return logits
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Hold the weights, with this engine's adapter, for one call."""
+        with self._shared.lock, torch.inference_mode():
+            self._shared.activate(self._adapter)
+            try:
+                yield
+            except RuntimeError as err:  # torch.OutOfMemoryError is one; CPUs raise plain ones.
+                if not is_out_of_memory(err):
+                    raise
+                self._store.clear()
+                raise EngineOutOfMemoryError(
+                    f"{self.name!r} ran out of memory on {self._shared.module.device}.",
+                    hint="lower limits.live_traces, limits.kv_cache_bytes or max_tokens, or give "
+                    "this model another `device` or a smaller `dtype`",
+                ) from err
+
+
+class _TokenMask:
+    """Takes tokens that a row may not generate out of its logits."""
+
+    def __init__(self, requests: Sequence[GenerateRequest], logits: Tensor) -> None:
+        pairs = [(r, t) for r, request in enumerate(requests) for t in request.masked_token_ids]
+        self._pairs = torch.tensor(pairs, device=logits.device).T if pairs else None
+
+    def apply(self, logits: Tensor) -> Tensor:
+        if self._pairs is not None:
+            logits[self._pairs[0], self._pairs[1]] = -torch.inf
+        return logits
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Return whether an error of torch says that a device has no memory left."""
+    text = str(err)
+    return isinstance(err, torch.OutOfMemoryError) or "can't allocate memory" in text
