@@ -83,6 +83,8 @@ class Trace:
     """Most tokens that the response may have."""
     stop: tuple[str, ...] = ()
     """Strings that end the response; never part of its text."""
+    temperature: float | None = None
+    """Overrides every candidate's temperature; 0 is greedy."""
     segments: tuple[Segment, ...] = ()
     finish_reason: ResponseEnd | None = None
     """Why the response ended; None while it is in progress."""
@@ -118,6 +120,15 @@ class Trace:
         """Return the trace with one more segment."""
         return replace(self, segments=(*self.segments, segment))
 
+    def replace_last(self, *, text: str) -> Self:
+        """Return the trace with its last segment's text replaced."""
+        last = replace(self.segments[-1], text=text)
+        return replace(self, segments=(*self.segments[:-1], last))
+
+    def with_id(self, trace_id: str) -> Self:
+        """Return the trace under another name."""
+        return replace(self, trace_id=trace_id)
+
     def finish(self, reason: ResponseEnd) -> Self:
         """Return the trace as ended for a reason."""
         return replace(self, finish_reason=reason)
@@ -146,6 +157,7 @@ class Trace:
             "seed": self.seed,
             "max_tokens": self.max_tokens,
             "stop": list(self.stop),
+            "temperature": self.temperature,
             "segments": [segment.to_json() for segment in self.segments],
             "finish_reason": self.finish_reason,
         }
@@ -159,6 +171,7 @@ class Trace:
             seed=data["seed"],
             max_tokens=data["max_tokens"],
             stop=tuple(data["stop"]),
+            temperature=data.get("temperature"),
             segments=tuple(Segment.from_json(segment) for segment in data["segments"]),
             finish_reason=data["finish_reason"],
         )

@@ -98,6 +98,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def vocab_size(self) -> int:
+        """How many token ids the model knows: the rows of its embedding."""
+        ...
+
+    @property
     def max_context_tokens(self) -> int:
         """Most tokens of prompt and response together."""
         ...

@@ -49,6 +49,7 @@ class SharedModel:
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
         )
         self.eos_token_ids = _eos_token_ids(module)
+        self.vocab_size = int(module.get_input_embeddings().weight.shape[0])
         self._adapters: set[str] = set()
         self._active: str | None = None
 

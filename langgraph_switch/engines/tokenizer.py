@@ -31,11 +31,6 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-        ...
-
-    @property
     def has_chat_template(self) -> bool:
         """Whether `encode_chat` works."""
         ...
@@ -80,11 +75,6 @@ class HFTokenizer:
             described = {part: whole.get(part) for part in parts}
         text = json.dumps(described, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @cached_property
-    def vocab_size(self) -> int:
-        """One more than the largest id, added tokens included."""
-        return max(len(self._tokenizer), *self._tokenizer.get_vocab().values()) + 1
 
     @property
     def has_chat_template(self) -> bool:

@@ -64,6 +64,11 @@ class TransformersEngine:
         return self._tokenizer
 
     @property
+    def vocab_size(self) -> int:
+        """How many token ids the model knows: the rows of its embedding."""
+        return self._shared.vocab_size
+
+    @property
     def max_context_tokens(self) -> int:
         """Most tokens of prompt and response together."""
         return self._shared.max_context_tokens

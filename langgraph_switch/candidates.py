@@ -1,0 +1,80 @@
+"""A candidate at work: its checkpoint, what it reads, and how it may end.
+
+Knows nothing of who decides or of graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from langgraph_switch.config import CandidateSpec, Sampling, SwitchConfig
+from langgraph_switch.engines.base import Engine, GenerateRequest
+from langgraph_switch.errors import ContextLengthError
+from langgraph_switch.prompts.candidate import CandidatePrompt
+from langgraph_switch.prompts.handover import response_ids
+from langgraph_switch.seeds import derive_seed
+from langgraph_switch.switchers.base import Turn
+from langgraph_switch.trace import Trace
+
+
+class Candidate:
+    """One checkpoint that can take the floor in any trace."""
+
+    def __init__(self, spec: CandidateSpec, engine: Engine, config: SwitchConfig) -> None:
+        self.name = spec.name
+        self.engine = engine
+        self.prompt = CandidatePrompt(spec, engine.tokenizer)
+        self._sampling = config.sampling_of(spec)
+        self._masks_eos = config.eos_policy(spec) == "mask"
+
+    def request(
+        self, turn: Turn, *, max_new_tokens: int, finish_character: bool
+    ) -> GenerateRequest:
+        """Return what the engine needs to write this candidate's next segment."""
+        trace = turn.trace
+        prompt = self.prompt.encode(trace)
+        eos = self.engine.eos_token_ids
+        return GenerateRequest(
+            row=self.row(turn.row),
+            prefix=[*prompt, *response_ids(trace, self.engine)],
+            response_start=len(prompt),
+            max_new_tokens=max_new_tokens,
+            sampling=self._sampling_in(trace),
+            seed=derive_seed(trace.seed, trace.trace_id, len(trace.segments), "tokens"),
+            eos_token_ids=() if self._masks_eos else eos,
+            masked_token_ids=eos if self._masks_eos else (),
+            stop=trace.stop,
+            finish_character=finish_character,
+        )
+
+    def row(self, row: str) -> str:
+        """Return the name of the row for a trace; candidates that read alike share it."""
+        return f"{row}#{self.prompt.signature}"
+
+    def check(self, trace: Trace) -> None:
+        """Refuse a response that would outgrow this candidate's context.
+
+        Raises:
+            ContextLengthError: Prompt and response need more tokens than the context holds.
+        """
+        num_prompt = len(self.prompt.encode(trace))
+        limit = self.engine.max_context_tokens
+        if num_prompt + trace.max_tokens > limit:
+            room = limit - num_prompt
+            raise ContextLengthError(
+                self.name,
+                num_tokens=num_prompt + trace.max_tokens,
+                max_tokens=limit,
+                hint=f"set max_tokens to at most {room}, or shorten the query"
+                if room > 0
+                else f"shorten the query by {1 - room} tokens or more: it leaves no room",
+            )
+
+    def release(self, rows: Sequence[str]) -> None:
+        """Forget what the engine remembers of traces."""
+        self.engine.release([self.row(row) for row in rows])
+
+    def _sampling_in(self, trace: Trace) -> Sampling:
+        if trace.temperature is None:
+            return self._sampling
+        return self._sampling.model_copy(update={"temperature": trace.temperature})

@@ -1,0 +1,117 @@
+"""Who has the floor, for how long, and when a response ends: rules over traces alone.
+
+Knows nothing of models, prompts or graphs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from langgraph_switch.config import Sampling, SwitchConfig
+from langgraph_switch.stops import find_stop
+from langgraph_switch.trace import DecidedBy, ResponseEnd, Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Who writes the next segment of a trace, and why."""
+
+    speaker: str
+    decided_by: DecidedBy
+    probabilities: tuple[float, ...] | None = None
+    decide_s: float = 0.0
+
+
+def silent_candidates(trace: Trace) -> frozenset[str]:
+    """Return who said nothing since somebody last wrote: they are not asked again yet."""
+    silent = set()
+    for segment in reversed(trace.segments):
+        if segment.token_ids:
+            break
+        silent.add(segment.speaker)
+    return frozenset(silent)
+
+
+def is_last_segment(trace: Trace, config: SwitchConfig) -> bool:
+    """Return whether the next segment, at full length, uses the token limit up."""
+    return trace.num_tokens_left <= config.segment.max_tokens
+
+
+def anchor_decision(trace: Trace, config: SwitchConfig) -> Decision | None:
+    """Return the anchor's turn, where the rules give it the floor unasked."""
+    is_first = config.anchor.first and not trace.segments
+    is_last = config.anchor.last and is_last_segment(trace, config)
+    if not (is_first or is_last) or config.anchor_name in silent_candidates(trace):
+        return None
+    return Decision(speaker=config.anchor_name, decided_by="anchor")
+
+
+def needs_cue(trace: Trace, config: SwitchConfig) -> bool:
+    """Return whether the answer cue belongs before the next segment."""
+    return (
+        config.answer_cue is not None
+        and bool(trace.segments)
+        and is_last_segment(trace, config)
+        and not any(segment.decided_by == "cue" for segment in trace.segments)
+    )
+
+
+def draw_speaker(
+    names: Sequence[str],
+    probabilities: Sequence[float],
+    sampling: Sampling,
+    *,
+    uniform: float,
+    excluded: Collection[str] = (),
+) -> str:
+    """Draw the next speaker: temperature, top-k, top-p, then one uniform number in [0, 1).
+
+    Candidates with zero probability are drawn only where nobody else is left.
+    """
+    open_to = [
+        (probability, name)
+        for name, probability in zip(names, probabilities, strict=True)
+        if name not in excluded
+    ]
+    if not any(probability > 0 for probability, _ in open_to):
+        open_to = [(1.0, name) for _, name in open_to]
+    ranked = sorted(open_to, key=lambda pair: -pair[0])  # Stable: equals keep their order.
+    if sampling.is_greedy:
+        return ranked[0][1]
+    highest = ranked[0][0]
+    weights = [(p / highest) ** (1 / sampling.temperature) for p, _ in ranked]
+    total = math.fsum(weights)
+    kept: list[float] = []
+    for weight in weights[: sampling.top_k]:
+        if math.fsum(kept) >= sampling.top_p * total:
+            break
+        kept.append(weight)
+    threshold = uniform * math.fsum(kept)
+    for index in range(len(kept)):
+        if threshold < math.fsum(kept[: index + 1]):
+            return ranked[index][1]
+    return ranked[len(kept) - 1][1]
+
+
+def response_end(trace: Trace, config: SwitchConfig) -> ResponseEnd | None:
+    """Return why the response ends after its last segment, or None if it goes on."""
+    last = trace.segments[-1]
+    if last.finish_reason == "stop":
+        return "stop"
+    speaker = config.candidate(last.speaker)
+    if last.finish_reason == "eos" and config.eos_policy(speaker) == "end_response":
+        return "eos"
+    if trace.num_tokens_left <= 0:
+        return "length"
+    if silent_candidates(trace) >= set(config.names):
+        return "silence"
+    return None
+
+
+def cut_at_stop(trace: Trace) -> Trace:
+    """Return a stopped trace without its stop string and what followed it in the same token."""
+    last_start = len(trace.text) - len(trace.segments[-1].text)
+    where = find_stop(trace.text, trace.stop, start=last_start)
+    return trace if where is None else trace.cut_text(where)

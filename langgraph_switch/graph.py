@@ -1,0 +1,235 @@
+"""The state machine: decide -> generate (one node per candidate) -> append, until all have ended.
+
+One run answers a batch of queries. Its state holds traces and counters; engines stay outside.
+Knows nothing of where tokens come from, nor of LangChain.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from langgraph.cache.base import BaseCache
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import StreamWriter
+
+from langgraph_switch.engines.base import NewToken
+from langgraph_switch.errors import EngineError, GenerationError, InputError
+from langgraph_switch.floor import Decision
+from langgraph_switch.queries import trace_from_query
+from langgraph_switch.state import SwitchInput, SwitchOutput, SwitchState, TraceUpdate
+from langgraph_switch.streaming import (
+    EndEvent,
+    SegmentEvent,
+    TextEmitter,
+    decision_event,
+)
+from langgraph_switch.switch import Draft, Switch
+from langgraph_switch.switchers.base import Turn
+from langgraph_switch.trace import Segment, Trace
+
+_T = TypeVar("_T")
+
+DECIDE, APPEND, PREPARE = "decide", "append", "prepare"
+
+
+def build_graph(
+    switch: Switch,
+    *,
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    cache: BaseCache[Any] | None = None,
+) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
+    """Compile the state machine of a switch.
+
+    A run needs about three super-steps per segment. LangGraph stops after 25 of them when a
+    graph is called through another runnable, so pass `{"recursion_limit": N}` with every call;
+    `recursion_limit` below gives a sufficient N.
+
+    Args:
+        switch: The candidates, the switcher and the rules.
+        checkpointer: Makes runs resumable: after a crash, `invoke(None, config)` goes on.
+        cache: LangGraph's node cache.
+    """
+    graph = StateGraph(SwitchState, input_schema=SwitchInput, output_schema=SwitchOutput)
+    nodes = _Nodes(switch)
+    graph.add_node(PREPARE, nodes.prepare)
+    graph.add_node(DECIDE, nodes.decide)
+    graph.add_node(APPEND, nodes.append)
+    graph.add_edge(START, PREPARE)
+    graph.add_edge(PREPARE, DECIDE)
+    speakers = {name: generate_node(name) for name in switch.config.names}
+    for name, node in speakers.items():
+        graph.add_node(node, nodes.generate(name))
+        graph.add_edge(node, APPEND)
+    graph.add_conditional_edges(DECIDE, _route_to_speakers(speakers), list(speakers.values()))
+    graph.add_conditional_edges(APPEND, nodes.route_on, [DECIDE, END])
+    return graph.compile(checkpointer=checkpointer, cache=cache, name="switch")
+
+
+def generate_node(candidate: str) -> str:
+    """Return the name of the node in which a candidate writes."""
+    return f"generate_{candidate}"
+
+
+def recursion_limit(switch: Switch, num_queries: int, max_tokens: int | None = None) -> int:
+    """Return enough super-steps for a run, whatever its segments turn out to be.
+
+    In the worst case every segment has one token and every other candidate is silent before it.
+    """
+    longest = max_tokens or switch.config.max_tokens
+    waves = -(-num_queries // switch.config.limits.live_traces)
+    return 10 + 3 * waves * longest * len(switch.config.candidates)
+
+
+class _Nodes:
+    """The steps of the machine, over one switch."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+
+    def prepare(self, state: SwitchState) -> dict[str, Any]:
+        """Turn queries into traces; every seed that was left open is drawn here, once."""
+        queries = state["queries"]
+        if isinstance(queries, str) or not queries:
+            raise InputError(
+                "`queries` must be a list with at least one query.",
+                hint='pass {"queries": ["How many legs does a spider have?"]}',
+            )
+        traces = [trace_from_query(query, self._switch.config) for query in queries]
+        for trace in traces:
+            self._switch.check(trace)
+        updates = [
+            TraceUpdate(index=index, trace=trace.to_json()) for index, trace in enumerate(traces)
+        ]
+        return {"run_id": uuid.uuid4().hex, "traces": updates}
+
+    def decide(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+        """Choose the next speaker of every live trace."""
+        live = _live_traces(state, self._switch.config.limits.live_traces)
+        turns = [_turn(state, index, trace) for index, trace in live]
+        decisions = _keeping_traces(state, lambda: self._switch.decide(turns))
+        for (index, trace), decision in zip(live, decisions, strict=True):
+            writer(decision_event(index, trace, decision))
+        pairs = zip(live, decisions, strict=True)
+        return {"decisions": [{"index": i} | asdict(decision) for (i, _), decision in pairs]}
+
+    def generate(
+        self, speaker: str
+    ) -> Callable[[SwitchState, StreamWriter], dict[str, Any]]:
+        """Return the node in which one candidate writes all the segments it was chosen for."""
+
+        def generate(state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+            chosen = [d for d in state["decisions"] if d["speaker"] == speaker]
+            indices = [decision["index"] for decision in chosen]
+            decisions = [_decision(decision) for decision in chosen]
+            before = [Trace.from_json(state["traces"][index]) for index in indices]
+            turns = self._switch.with_cues(
+                speaker, [_turn(state, i, t) for i, t in zip(indices, before, strict=True)]
+            )
+            emitters = [TextEmitter(i, t, writer) for i, t in zip(indices, before, strict=True)]
+            for emitter, old, turn in zip(emitters, before, turns, strict=True):
+                for number in range(len(old.segments), len(turn.trace.segments)):
+                    emitter.push(number, speaker, turn.trace.segments[number].text)
+
+            def on_token(position: int, token: NewToken) -> None:
+                number = len(turns[position].trace.segments)
+                emitters[position].push(number, speaker, token.text)
+
+            drafts = _keeping_traces(
+                state, lambda: self._switch.write(speaker, turns, decisions, on_token)
+            )
+            return {
+                "drafts": [
+                    _draft_json(index, turn.trace.segments[len(old.segments) :], draft)
+                    for index, old, turn, draft in zip(indices, before, turns, drafts, strict=True)
+                ]
+            }
+
+        return generate
+
+    def append(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+        """Append what was written, end what has ended, and free its rows."""
+        updates: list[TraceUpdate] = []
+        ended_rows: list[str] = []
+        for written in sorted(state["drafts"], key=lambda one: int(one["index"])):
+            index = written["index"]
+            before = Trace.from_json(state["traces"][index])
+            *cues, segment = (Segment.from_json(one) for one in written["segments"])
+            trace = before
+            for cue in cues:
+                trace = trace.append(cue)
+            grown = trace.append(segment)
+            trace = self._switch.append(trace, Draft(segment, written["pending_text"]))
+            new = [one.to_json() for one in trace.segments[len(before.segments) :]]
+            for number, data in enumerate(new, start=len(before.segments)):
+                writer(SegmentEvent(type="segment", trace=index, segment=number, data=data))
+            if not trace.is_finished:
+                updates.append(TraceUpdate(index=index, segments=new))
+                continue
+            if trace.finish_reason != "stop":
+                _show_rest(index, grown, trace, writer)
+            updates.append(TraceUpdate(index=index, trace=trace.to_json()))
+            ended_rows.append(_row(state, index))
+            writer(EndEvent(type="end", trace=index, data=trace.to_json()))
+        self._switch.release(ended_rows)
+        return {"traces": updates, "decisions": []}
+
+    def route_on(self, state: SwitchState) -> str:
+        """Go on while a trace is in progress."""
+        return DECIDE if _live_traces(state, 1) else END
+
+
+def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequence[str]]:
+    def route_to_speakers(state: SwitchState) -> Sequence[str]:
+        chosen = {decision["speaker"] for decision in state["decisions"]}
+        return [node for name, node in speakers.items() if name in chosen]
+
+    return route_to_speakers
+
+
+def _live_traces(state: SwitchState, limit: int) -> list[tuple[int, Trace]]:
+    """Return the first unfinished traces: as one ends, the next of the queue joins in."""
+    open_indices = [i for i, trace in enumerate(state["traces"]) if not trace["finish_reason"]]
+    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[:limit]]
+
+
+def _row(state: SwitchState, index: int) -> str:
+    return f"{state['run_id']}/{index}"
+
+
+def _turn(state: SwitchState, index: int, trace: Trace) -> Turn:
+    return Turn(trace=trace, row=_row(state, index))
+
+
+def _decision(data: dict[str, Any]) -> Decision:
+    fields = {key: value for key, value in data.items() if key != "index"}
+    if fields["probabilities"] is not None:
+        fields["probabilities"] = tuple(fields["probabilities"])
+    return Decision(**fields)
+
+
+def _draft_json(index: int, cues: Sequence[Segment], draft: Draft) -> dict[str, Any]:
+    segments = [segment.to_json() for segment in (*cues, draft.segment)]
+    return {"index": index, "segments": segments, "pending_text": draft.pending_text}
+
+
+def _show_rest(index: int, grown: Trace, ended: Trace, writer: StreamWriter) -> None:
+    """Show what was held back as a possible stop string, or as half a character."""
+    emitter = TextEmitter(index, grown, writer)
+    emitter.push(len(ended.segments) - 1, ended.segments[-1].speaker, ended.text[len(grown.text) :])
+    emitter.flush()
+
+
+def _keeping_traces(state: SwitchState, work: Callable[[], _T]) -> _T:
+    """Do a step; if an engine fails, the error carries every trace as far as it came."""
+    try:
+        return work()
+    except (EngineError, InputError) as err:
+        traces = [Trace.from_json(trace) for trace in state["traces"]]
+        raise GenerationError(
+            f"The response broke off: {err.args[0]}", traces=traces, hint=""
+        ) from err

@@ -1,0 +1,102 @@
+"""From what a caller asks to a trace with nothing written yet.
+
+Knows nothing of models or graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langgraph_switch.config import SwitchConfig
+from langgraph_switch.errors import InputError
+from langgraph_switch.seeds import MAX_SEED, content_id, fresh_seed
+from langgraph_switch.trace import ROLES, Message, Trace
+
+_KEYS = frozenset({"query", "messages", "trace_id", "seed", "max_tokens", "stop", "temperature"})
+
+
+def trace_from_query(query: str | Mapping[str, Any], config: SwitchConfig) -> Trace:
+    """Return the trace of a query; what it leaves open comes from the configuration.
+
+    Raises:
+        InputError: Unknown keys, or values of the wrong kind or out of range.
+    """
+    fields = {"query": query} if isinstance(query, str) else dict(query)
+    if unknown := sorted(set(fields) - _KEYS):
+        raise InputError(
+            f"A query has no key {unknown[0]!r}.", hint=f"use {', '.join(sorted(_KEYS))}"
+        )
+    messages = _messages(fields)
+    seed = _first_given(fields.get("seed"), config.seed)
+    trace = Trace(
+        messages=messages,
+        trace_id="",
+        seed=fresh_seed() if seed is None else _seed(seed),
+        max_tokens=_max_tokens(_first_given(fields.get("max_tokens"), config.max_tokens)),
+        stop=_stop(_first_given(fields.get("stop"), config.stop)),
+        temperature=_temperature(fields.get("temperature")),
+    )
+    return trace.with_id(str(fields.get("trace_id") or content_id(trace.query)))
+
+
+def _messages(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    if ("query" in fields) == ("messages" in fields):
+        raise InputError("Give exactly one of `query` and `messages`.", hint="name the question")
+    if "query" in fields:
+        if not isinstance(fields["query"], str):
+            kind = type(fields["query"]).__name__
+            raise InputError(f"`query` must be a string, not {kind}.", hint="pass the text")
+        return (Message(role="user", content=fields["query"]),)
+    return tuple(_message(message) for message in fields["messages"])
+
+
+def _message(data: Mapping[str, Any]) -> Message:
+    role, content = data.get("role"), data.get("content")
+    if role not in ROLES or not isinstance(content, str):
+        raise InputError(
+            f"A message needs a role ({', '.join(sorted(ROLES))}) and a text, got {dict(data)!r}.",
+            hint='write {"role": "user", "content": "..."}',
+        )
+    return Message(role=role, content=content)
+
+
+def _first_given(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _seed(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
+        raise InputError(
+            f"`seed` must be an integer in 0 ... 2**63 - 1, got {value!r}.", hint="pass seed=0"
+        )
+    return value
+
+
+def _max_tokens(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(
+            f"`max_tokens` must be a positive integer, got {value!r}.", hint="pass max_tokens=512"
+        )
+    return value
+
+
+def _stop(value: Any) -> tuple[str, ...]:
+    strings = (value,) if isinstance(value, str) else tuple(value)
+    if any(not isinstance(one, str) or not one for one in strings):
+        raise InputError(
+            f"Stop strings must be texts that are not empty, got {list(strings)!r}.",
+            hint='pass stop=["\\n\\n"], or none',
+        )
+    return strings
+
+
+def _temperature(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10:  # noqa: PLR2004
+        raise InputError(
+            f"`temperature` must be a number from 0 to 10, got {value!r}.",
+            hint="pass temperature=0 for the most probable tokens",
+        )
+    return float(value)

@@ -1,0 +1,273 @@
+"""The switch: candidates and a switcher put together; one method per step of a response.
+
+Decide who writes, write a segment, append it. Keeps no state of a response. Knows nothing of
+LangGraph or LangChain.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from langgraph_switch.candidates import Candidate
+from langgraph_switch.config import (
+    FixedSwitcherSpec,
+    LMSwitcherSpec,
+    ModelRef,
+    RandomSwitcherSpec,
+    SwitchConfig,
+)
+from langgraph_switch.engines.base import Continuation, Engine, OnToken
+from langgraph_switch.errors import ConfigError, InputError
+from langgraph_switch.floor import (
+    Decision,
+    anchor_decision,
+    cut_at_stop,
+    draw_speaker,
+    needs_cue,
+    response_end,
+    silent_candidates,
+)
+from langgraph_switch.seeds import derive_uniform
+from langgraph_switch.switchers.base import Switcher, Turn
+from langgraph_switch.switchers.lm import LMSwitcher
+from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
+from langgraph_switch.trace import Segment, Trace
+
+SWITCHER: Literal["switcher"] = "switcher"
+"""The key under which `engines` may hold the LM switcher's engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A segment that has been written and not appended yet."""
+
+    segment: Segment
+    pending_text: str = ""
+    """What an incomplete character at its end would be decoded to."""
+
+
+class Switch:
+    """Everything that a response needs besides its own trace. Thread-safe."""
+
+    def __init__(
+        self,
+        config: SwitchConfig,
+        *,
+        engines: Mapping[str, Engine] | None = None,
+        switcher: Switcher | None = None,
+    ) -> None:
+        """Put a switch together, loading what is not given.
+
+        Args:
+            config: The whole description.
+            engines: Engines by candidate name (and `switcher`), instead of loading models.
+            switcher: A policy of your own, instead of the one that `config` describes.
+
+        Raises:
+            ModelLoadError: A model, adapter or tokenizer cannot be loaded.
+            ConfigError: The loaded parts do not fit together.
+        """
+        self.config = config
+        self._engines = dict(engines or {})
+        known = {*config.names, SWITCHER}
+        if unknown := sorted(set(self._engines) - known):
+            raise ConfigError(
+                f"`engines` names {unknown[0]!r}, which is no candidate.",
+                hint=f"use the names {', '.join(sorted(known))}",
+            )
+        self._pool = None
+        self.candidates = {
+            spec.name: Candidate(spec, self._engine(spec.name, spec), config)
+            for spec in config.candidates
+        }
+        self.switcher = switcher or self._make_switcher()
+        fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
+        self._has_many_tokenizers = len(fingerprints) > 1
+
+    def check(self, trace: Trace) -> None:
+        """Refuse a trace that cannot be answered, before anything is computed.
+
+        Raises:
+            InputError: The query is empty.
+            ContextLengthError: A candidate or the switcher cannot hold the whole response.
+        """
+        if not trace.messages or not trace.query.strip():
+            raise InputError("The query is empty.", hint="ask something")
+        for candidate in self.candidates.values():
+            candidate.check(trace)
+        self.switcher.check(trace)
+
+    def decide(self, turns: Sequence[Turn]) -> list[Decision]:
+        """Return who writes the next segment of each trace; the switcher is asked once."""
+        decisions = [anchor_decision(turn.trace, self.config) for turn in turns]
+        asked = [turn for turn, d in zip(turns, decisions, strict=True) if d is None]
+        if asked:
+            started = time.perf_counter()
+            probabilities = self.switcher.probabilities(asked)
+            decide_s = time.perf_counter() - started
+            drawn = iter(
+                [
+                    self._draw(turn.trace, p, decide_s)
+                    for turn, p in zip(asked, probabilities, strict=True)
+                ]
+            )
+            decisions = [next(drawn) if d is None else d for d in decisions]
+        return [decision for decision in decisions if decision is not None]
+
+    def with_cues(self, speaker: str, turns: Sequence[Turn]) -> list[Turn]:
+        """Return the turns with the answer cue written down, where one is due."""
+        candidate = self.candidates[speaker]
+        cues = [self._cue(turn.trace, candidate) for turn in turns]
+        return [
+            replace(turn, trace=turn.trace.append(cue)) if cue else turn
+            for turn, cue in zip(turns, cues, strict=True)
+        ]
+
+    def write(
+        self,
+        speaker: str,
+        turns: Sequence[Turn],
+        decisions: Sequence[Decision],
+        on_token: OnToken | None = None,
+    ) -> list[Draft]:
+        """Let one candidate write the next segment of several traces, in one batch."""
+        candidate = self.candidates[speaker]
+        requests = [
+            candidate.request(
+                turn,
+                max_new_tokens=min(self.config.segment.max_tokens, turn.trace.num_tokens_left),
+                finish_character=self._may_finish_character(turn.trace),
+            )
+            for turn in turns
+        ]
+        started = time.perf_counter()
+        written = candidate.engine.generate(requests, on_token)
+        generate_s = time.perf_counter() - started
+        return [
+            Draft(_segment(candidate, one, decision, generate_s), one.pending_text)
+            for one, decision in zip(written, decisions, strict=True)
+        ]
+
+    def append(self, trace: Trace, draft: Draft) -> Trace:
+        """Return the trace with one more segment, ended if a rule says so."""
+        trace = trace.append(draft.segment)
+        reason = response_end(trace, self.config)
+        if reason is None:
+            return trace
+        if reason == "stop":
+            trace = cut_at_stop(trace)
+        elif draft.pending_text:  # Nobody will complete this character any more.
+            trace = trace.replace_last(text=draft.segment.text + draft.pending_text)
+        return trace.finish(reason)
+
+    def release(self, rows: Sequence[str]) -> None:
+        """Forget what engines remember of traces."""
+        for candidate in self.candidates.values():
+            candidate.release(rows)
+        self.switcher.release(rows)
+
+    def _draw(self, trace: Trace, probabilities: tuple[float, ...], decide_s: float) -> Decision:
+        speaker = draw_speaker(
+            self.config.names,
+            probabilities,
+            self.switcher.sampling,
+            uniform=derive_uniform(trace.seed, trace.trace_id, len(trace.segments), "speaker"),
+            excluded=silent_candidates(trace),
+        )
+        return Decision(
+            speaker=speaker,
+            decided_by=self.switcher.decided_by,
+            probabilities=probabilities,
+            decide_s=decide_s,
+        )
+
+    def _cue(self, trace: Trace, candidate: Candidate) -> Segment | None:
+        """Return the answer cue as a segment, where it is due and leaves room for an answer."""
+        text = self.config.answer_cue
+        if text is None or not needs_cue(trace, self.config):
+            return None
+        ids = candidate.engine.tokenizer.encode(text)
+        if len(ids) >= trace.num_tokens_left:
+            return None
+        return Segment(
+            speaker=candidate.name,
+            text=text,
+            token_ids=ids,
+            tokenizer=candidate.engine.tokenizer.fingerprint,
+            decided_by="cue",
+            finish_reason="length",
+        )
+
+    def _may_finish_character(self, trace: Trace) -> bool:
+        # Another vocabulary could not continue half a character. Three tokens must be left.
+        room = trace.num_tokens_left - self.config.segment.max_tokens
+        return self._has_many_tokenizers and room >= 3  # noqa: PLR2004
+
+    def _make_switcher(self) -> Switcher:
+        names = self.config.names
+        match self.config.switcher:
+            case RandomSwitcherSpec(weights=weights):
+                return RandomSwitcher(names, weights)
+            case FixedSwitcherSpec(order=order):
+                return FixedSwitcher(names, order)
+            case LMSwitcherSpec() as spec:
+                return LMSwitcher(
+                    self._engine(SWITCHER, self._switcher_ref(spec)),
+                    names,
+                    prompt=spec.prompt,
+                    sampling=spec.sampling,
+                    segment_tokens=self.config.segment.max_tokens,
+                )
+
+    def _switcher_ref(self, spec: LMSwitcherSpec) -> ModelRef:
+        """Return the switcher's model; on a candidate's base only the adapter is its own."""
+        if spec.candidate is None:
+            fields = spec.model_dump(exclude={"kind", "candidate", "prompt", "sampling"})
+            return ModelRef.model_validate(fields)
+        base = self.config.candidate(spec.candidate)
+        own_adapter = (spec.adapter, spec.adapter_revision)
+        adapter = own_adapter if spec.adapter else (base.adapter, base.adapter_revision)
+        return ModelRef(
+            model=base.model,
+            revision=base.revision,
+            adapter=adapter[0],
+            adapter_revision=adapter[1],
+            device=base.device,
+            dtype=base.dtype,
+        )
+
+    def _engine(self, name: str, ref: ModelRef) -> Engine:
+        if name in self._engines:
+            return self._engines[name]
+        if isinstance(self.config.switcher, LMSwitcherSpec) and name == SWITCHER:
+            given = self._engines.get(self.config.switcher.candidate or "")
+            if given is not None and self.config.switcher.adapter is None:
+                return given
+        from langgraph_switch.engines.pool import ModelPool  # noqa: PLC0415 - imports torch
+
+        if self._pool is None:
+            self._pool = ModelPool(kv_cache_bytes=self.config.limits.kv_cache_bytes)
+        resolve = self.config.resolve_model
+        changes = {"model": resolve(ref.model), "adapter": ref.adapter and resolve(ref.adapter)}
+        return self._pool.engine(ref.model_copy(update=changes), name=name)
+
+
+def _segment(
+    candidate: Candidate, written: Continuation, decision: Decision, generate_s: float
+) -> Segment:
+    return Segment(
+        speaker=candidate.name,
+        text=written.text,
+        token_ids=written.token_ids,
+        tokenizer=candidate.engine.tokenizer.fingerprint,
+        decided_by=decision.decided_by,
+        finish_reason=written.finish_reason,
+        probabilities=decision.probabilities,
+        decide_s=decision.decide_s,
+        generate_s=generate_s,
+        prefill_tokens=written.prefill_tokens,
+        cached_tokens=written.cached_tokens,
+    )

@@ -1,0 +1,1 @@
+"""Policies that turn a trace into probabilities over candidates."""
