@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -208,13 +208,18 @@ class SwitchConfig(_Frozen):
 
     _base_dir: Path | None = PrivateAttr(default=None)
 
+    _min_candidates: ClassVar[int] = 2
+
     @field_validator("candidates")
     @classmethod
-    def _two_distinct_names(
+    def _enough_distinct_names(
         cls, value: tuple[CandidateSpec, ...]
     ) -> tuple[CandidateSpec, ...]:
-        if len(value) < 2:  # noqa: PLR2004
-            raise ValueError(f"needs at least 2 candidates to switch between, got {len(value)}")
+        if len(value) < cls._min_candidates:
+            raise ValueError(
+                f"needs at least {cls._min_candidates} candidates to switch between, "
+                f"got {len(value)}"
+            )
         names = [candidate.name for candidate in value]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"duplicate candidate name {twice[0]!r}: give each its own")
@@ -344,6 +349,12 @@ class SwitchConfig(_Frozen):
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without what is at its default of None."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class SoloConfig(SwitchConfig):
+    """A switch with one candidate and nobody to switch to: a plain checkpoint."""
+
+    _min_candidates: ClassVar[int] = 1
 
 
 def _refuse_newer_schema(data: dict[str, Any], file: Path) -> None:

@@ -12,11 +12,11 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from langgraph.cache.base import BaseCache
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import StreamWriter
+from langgraph.types import Checkpointer, StreamWriter
 
+from langgraph_switch.config import SwitchConfig
 from langgraph_switch.engines.base import NewToken
 from langgraph_switch.errors import EngineError, GenerationError, InputError
 from langgraph_switch.floor import Decision
@@ -40,7 +40,7 @@ DECIDE, APPEND, PREPARE = "decide", "append", "prepare"
 def build_graph(
     switch: Switch,
     *,
-    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    checkpointer: Checkpointer = None,
     cache: BaseCache[Any] | None = None,
 ) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
     """Compile the state machine of a switch.
@@ -52,6 +52,7 @@ def build_graph(
     Args:
         switch: The candidates, the switcher and the rules.
         checkpointer: Makes runs resumable: after a crash, `invoke(None, config)` goes on.
+            False: never use the one of a graph that this one runs in.
         cache: LangGraph's node cache.
     """
     graph = StateGraph(SwitchState, input_schema=SwitchInput, output_schema=SwitchOutput)
@@ -75,14 +76,14 @@ def generate_node(candidate: str) -> str:
     return f"generate_{candidate}"
 
 
-def recursion_limit(switch: Switch, num_queries: int, max_tokens: int | None = None) -> int:
+def recursion_limit(config: SwitchConfig, num_queries: int, max_tokens: int | None = None) -> int:
     """Return enough super-steps for a run, whatever its segments turn out to be.
 
     In the worst case every segment has one token and every other candidate is silent before it.
     """
-    longest = max_tokens or switch.config.max_tokens
-    waves = -(-num_queries // switch.config.limits.live_traces)
-    return 10 + 3 * waves * longest * len(switch.config.candidates)
+    longest = max_tokens or config.max_tokens
+    waves = -(-num_queries // config.limits.live_traces)
+    return 10 + 3 * waves * longest * len(config.candidates)
 
 
 class _Nodes:
@@ -105,7 +106,7 @@ class _Nodes:
         updates = [
             TraceUpdate(index=index, trace=trace.to_json()) for index, trace in enumerate(traces)
         ]
-        return {"run_id": uuid.uuid4().hex, "traces": updates}
+        return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": updates}
 
     def decide(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
@@ -197,8 +198,13 @@ def _live_traces(state: SwitchState, limit: int) -> list[tuple[int, Trace]]:
     return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[:limit]]
 
 
+def row_name(run_id: str, index: int) -> str:
+    """Return the name of the rows that engines keep for one trace of a run."""
+    return f"{run_id}/{index}"
+
+
 def _row(state: SwitchState, index: int) -> str:
-    return f"{state['run_id']}/{index}"
+    return row_name(state["run_id"], index)
 
 
 def _turn(state: SwitchState, index: int, trace: Trace) -> Turn:
@@ -230,6 +236,4 @@ def _keeping_traces(state: SwitchState, work: Callable[[], _T]) -> _T:
         return work()
     except (EngineError, InputError) as err:
         traces = [Trace.from_json(trace) for trace in state["traces"]]
-        raise GenerationError(
-            f"The response broke off: {err.args[0]}", traces=traces, hint=""
-        ) from err
+        raise GenerationError(f"The response broke off. {err}", traces=traces) from err

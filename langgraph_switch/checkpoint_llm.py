@@ -1,0 +1,84 @@
+"""`CheckpointLLM`: one checkpoint as a LangChain LLM, on the same engine and rules as a switch.
+
+Knows nothing of switching: it is a switch with nobody to switch to.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from pydantic import Field, SkipValidation
+
+from langgraph_switch.config import (
+    CandidateSpec,
+    DType,
+    PromptSpec,
+    Sampling,
+    SegmentSpec,
+    SoloConfig,
+    SwitchConfig,
+)
+from langgraph_switch.engines.base import Engine
+from langgraph_switch.switch import Switch
+from langgraph_switch.trace_llm import TraceLLM
+
+_NAME = "checkpoint"
+_WHOLE_RESPONSE = SegmentSpec(max_tokens=100_000)
+
+
+class CheckpointLLM(TraceLLM):
+    """One causal LM, local or from the Hub, with prefix reuse, seeds and exact stop rules.
+
+    Example:
+        ```python
+        llm = CheckpointLLM(model="HuggingFaceTB/SmolLM2-135M-Instruct", max_tokens=64)
+        llm.invoke("Why is the sky blue?")
+        ```
+    """
+
+    model: str
+    """Path or repo of the weights."""
+    revision: str | None = None
+    adapter: str | None = None
+    device: str = "auto"
+    dtype: DType = "auto"
+    prompt: PromptSpec = PromptSpec()
+    sampling: Sampling = Sampling()
+    max_tokens: int = 512
+    seed: int | None = None
+    engine: SkipValidation[Engine | None] = Field(default=None, exclude=True, repr=False)
+    """An engine to use instead of loading the model."""
+
+    @cached_property
+    def switch(self) -> Switch:
+        """The checkpoint at work; its weights are loaded here.
+
+        Raises:
+            ModelLoadError: Model, adapter or tokenizer cannot be loaded.
+        """
+        return Switch(self._config, engines={_NAME: self.engine} if self.engine else None)
+
+    @cached_property
+    def _config(self) -> SwitchConfig:
+        candidate = CandidateSpec(
+            name=_NAME,
+            model=self.model,
+            revision=self.revision,
+            adapter=self.adapter,
+            device=self.device,
+            dtype=self.dtype,
+            prompt=self.prompt,
+        )
+        fields: dict[str, Any] = {
+            "candidates": (candidate,),
+            "segment": _WHOLE_RESPONSE,
+            "sampling": self.sampling,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+        }
+        return SoloConfig.from_dict(fields)
+
+    @property
+    def _llm_type(self) -> str:
+        return "switch-checkpoint"

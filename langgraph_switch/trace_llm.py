@@ -1,0 +1,214 @@
+"""What LangChain sees of a switch: prompts in, text out, provenance beside it.
+
+The base of `SwitchLLM` and `CheckpointLLM`. Knows nothing of models or of how a switch decides.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph.state import CompiledStateGraph
+from pydantic import ConfigDict
+
+from langgraph_switch._version import __version__
+from langgraph_switch.config import SwitchConfig
+from langgraph_switch.errors import InputError
+from langgraph_switch.graph import build_graph, recursion_limit, row_name
+from langgraph_switch.state import SwitchInput, SwitchOutput, SwitchState
+from langgraph_switch.streaming import DecisionEvent, Event
+from langgraph_switch.switch import Switch
+from langgraph_switch.trace import Trace
+
+_CALL_OPTIONS = frozenset({"seed", "max_tokens", "temperature", "trace_id"})
+
+
+class TraceLLM(BaseLLM):
+    """A LangChain LLM whose responses are traces.
+
+    Options by call: `stop`, `seed`, `max_tokens`, `temperature`, `trace_id`. Every generation's
+    `generation_info` holds `finish_reason`, `seed`, `usage` and the whole `trace`.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    @property
+    @abstractmethod
+    def switch(self) -> Switch:
+        """The switch at work; models are loaded on first use."""
+
+    @property
+    @abstractmethod
+    def _config(self) -> SwitchConfig: ...
+
+    @cached_property
+    def graph(self) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
+        """The compiled state machine: `graph.invoke({"queries": [...]})`, subgraph, Studio."""
+        return build_graph(self.switch)
+
+    @cached_property
+    def _own_graph(self) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
+        # Inside somebody's graph, a call of this LLM is one call, not a subgraph of theirs.
+        return build_graph(self.switch, checkpointer=False)
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"config": self._config.to_dict(), "version": __version__}
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        with self._running(prompts, stop, kwargs) as call:
+            output = self._own_graph.invoke(call, self._run_config(call))
+        return self._result([Trace.from_json(trace) for trace in output["traces"]])
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        with self._running(prompts, stop, kwargs) as call:
+            output = await self._own_graph.ainvoke(call, self._run_config(call))
+        return self._result([Trace.from_json(trace) for trace in output["traces"]])
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        chunks = _Chunks()
+        with self._running([prompt], stop, kwargs) as call:
+            config = self._run_config(call)
+            for event in self._own_graph.stream(call, config, stream_mode="custom"):
+                if chunk := chunks.convert(event):
+                    if run_manager:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        chunks = _Chunks()
+        with self._running([prompt], stop, kwargs) as call:
+            config = self._run_config(call)
+            async for event in self._own_graph.astream(call, config, stream_mode="custom"):
+                if chunk := chunks.convert(event):
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
+
+    @contextmanager
+    def _running(
+        self, prompts: list[str], stop: list[str] | None, options: dict[str, Any]
+    ) -> Iterator[SwitchInput]:
+        """Yield the graph's input, and leave nothing of the run in the engines."""
+        if unknown := sorted(set(options) - _CALL_OPTIONS):
+            raise InputError(
+                f"{type(self).__name__} has no option {unknown[0]!r}.",
+                hint=f"use stop, {', '.join(sorted(_CALL_OPTIONS))}",
+            )
+        given = {key: value for key, value in options.items() if value is not None}
+        if stop is not None:
+            given["stop"] = stop
+        run_id = uuid.uuid4().hex
+        try:
+            yield SwitchInput(
+                queries=[{"query": prompt} | given for prompt in prompts], run_id=run_id
+            )
+        finally:
+            self.switch.release([row_name(run_id, index) for index in range(len(prompts))])
+
+    def _run_config(self, call: SwitchInput) -> RunnableConfig:
+        queries = call["queries"]
+        limit = recursion_limit(self._config, len(queries), queries[0].get("max_tokens"))
+        # LangChain knows an LLM as a leaf: callbacks hear of its tokens, not of our steps.
+        return RunnableConfig(recursion_limit=limit, callbacks=[])
+
+    def _result(self, traces: list[Trace]) -> LLMResult:
+        total = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        for trace in traces:
+            for key in total:
+                total[key] += usage(trace)[key]
+        return LLMResult(
+            generations=[
+                [Generation(text=trace.text, generation_info=generation_info(trace))]
+                for trace in traces
+            ],
+            llm_output={"token_usage": total, "model_name": self._llm_type},
+        )
+
+
+def generation_info(trace: Trace) -> dict[str, Any]:
+    """Return what a finished trace tells beside its text, as plain JSON types."""
+    return {
+        "finish_reason": trace.finish_reason,
+        "seed": trace.seed,
+        "usage": usage(trace),
+        "trace": trace.to_json(),
+    }
+
+
+def usage(trace: Trace) -> dict[str, Any]:
+    """Return token counts: the prompt as its first speaker read it, the response, and shares.
+
+    `prefill_tokens` and `cached_tokens` say how much of all prefixes had to be computed.
+    """
+    first = trace.segments[0] if trace.segments else None
+    num_input = first.prefill_tokens + first.cached_tokens if first else 0
+    return {
+        "input_tokens": num_input,
+        "output_tokens": trace.num_tokens,
+        "total_tokens": num_input + trace.num_tokens,
+        "output_tokens_by_candidate": trace.tokens_by_speaker(),
+        "prefill_tokens": sum(segment.prefill_tokens for segment in trace.segments),
+        "cached_tokens": sum(segment.cached_tokens for segment in trace.segments),
+    }
+
+
+class _Chunks:
+    """Turns the events of one streamed trace into LangChain's chunks."""
+
+    def __init__(self) -> None:
+        self._decisions: dict[int, DecisionEvent] = {}
+
+    def convert(self, event: Event) -> GenerationChunk | None:
+        if event["type"] == "decision":
+            self._decisions[event["segment"]] = event
+        elif event["type"] == "text":
+            decision = self._decisions.get(event["segment"])
+            source = {
+                "speaker": event["speaker"],
+                "segment": event["segment"],
+                "text": event["text"],
+                "decided_by": decision["decided_by"] if decision else None,
+                "probabilities": decision["probabilities"] if decision else None,
+            }
+            # A list, because LangChain adds chunks up: lists are joined, other values clash.
+            return GenerationChunk(text=event["text"], generation_info={"provenance": [source]})
+        elif event["type"] == "end":
+            trace = Trace.from_json(event["data"])
+            return GenerationChunk(text="", generation_info=generation_info(trace))
+        return None
