@@ -1,0 +1,42 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer: they set everything up first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint types docs docs-check benchmark tiny clean
+
+demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
+	$(BIN)/langgraph-switch demo
+
+test: $(INSTALLED)  ## the test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## write the generated parts of README and docs
+	$(BIN)/python docs/generate.py
+
+docs-check: $(INSTALLED)  ## fail if they have drifted
+	$(BIN)/python docs/generate.py --check
+
+benchmark: $(INSTALLED)  ## speed against plain generate() and the published loop
+	$(BIN)/python benchmarks/switching.py --json benchmarks/results.json
+
+tiny: $(INSTALLED)  ## train the embedded family again, from scratch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,train]"
+	$(BIN)/python -m recipes.tiny_family
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,12 @@
+"""The embedded switch as a compiled graph, for `langgraph dev`, Studio and notebooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph_switch import SwitchLLM
+
+
+def make_graph() -> Any:
+    """Return decide -> generate -> append over the embedded family."""
+    return SwitchLLM.embedded().graph
