@@ -45,6 +45,7 @@ class Candidate:
             masked_token_ids=eos if self._masks_eos else (),
             stop=trace.stop,
             finish_character=finish_character,
+            fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )
 
     def row(self, row: str) -> str:

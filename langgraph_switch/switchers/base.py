@@ -20,6 +20,8 @@ class Turn:
     trace: Trace
     row: str
     """Names the memory that engines keep for this trace."""
+    fork_of: str | None = None
+    """Another trace's row whose memory this one may start from, where it has none yet."""
 
 
 class Switcher(Protocol):
