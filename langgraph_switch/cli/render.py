@@ -1,0 +1,124 @@
+"""What a response looks like on a terminal: one colour per speaker, and a table of segments.
+
+Colours are Okabe and Ito's, which colour-blind people tell apart; the table says the same in
+words. Knows nothing of how responses come about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from langgraph_switch.cli.screen import Screen, visible
+from langgraph_switch.streaming import Event
+from langgraph_switch.trace import Segment, Trace
+
+_PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
+
+
+class Voices:
+    """The colour of every candidate."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._styles = {
+            name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(self.names)
+        }
+
+    def style(self, speaker: str) -> str:
+        """Return a speaker's colour."""
+        return self._styles[speaker]
+
+    def legend(self) -> Text:
+        """Return one line that shows who has which colour."""
+        return Text("  ").join(Text(f"\u25a0 {name}", style=self.style(name)) for name in self.names)
+
+
+class TextStream:
+    """Shows a response's text on stdout while it is written.
+
+    On a terminal in the speakers' colours, without what a terminal would obey; into a pipe or a
+    file exactly as it is.
+    """
+
+    def __init__(self, screen: Screen, voices: Voices) -> None:
+        self._screen = screen
+        self._voices = voices
+        self._is_line_open = False
+
+    def show(self, event: Event) -> None:
+        """Show an event's text, if it has one."""
+        if event["type"] != "text":
+            return
+        self._is_line_open = not event["text"].endswith("\n")
+        out = self._screen.out
+        if self._screen.is_terminal:
+            out.out(visible(event["text"]), style=self._voices.style(event["speaker"]), end="")
+        else:
+            out.file.write(event["text"])
+            out.file.flush()
+
+    def close(self) -> None:
+        """End the last line."""
+        if self._is_line_open:
+            self._screen.out.file.write("\n")
+            self._screen.out.file.flush()
+            self._is_line_open = False
+
+
+def segment_table(trace: Trace, voices: Voices) -> Table:
+    """Return the segments of a response: who, what, how long, why, how likely, how fast."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("speaker", no_wrap=True)
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("tokens", justify="right", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    if any(segment.probabilities for segment in trace.segments):
+        table.add_column(f"P({' '.join(name[:3] for name in voices.names)})", no_wrap=True)
+    table.add_column("time", justify="right", style="dim", no_wrap=True)
+    for number, segment in enumerate(trace.segments):
+        cells = [
+            Text(str(number)),
+            Text(segment.speaker, style=voices.style(segment.speaker)),
+            Text(_one_line(segment.text), style=voices.style(segment.speaker)),
+            Text(str(len(segment.token_ids))),
+            Text(segment.decided_by),
+        ]
+        if len(table.columns) > len(cells) + 1:
+            cells.append(_probabilities(segment, voices))
+        table.add_row(*cells, Text(seconds(segment.decide_s + segment.generate_s)))
+    return table
+
+
+def summary(trace: Trace) -> str:
+    """Return one line about a whole response: size, end, shares, seed, time."""
+    total = sum(segment.decide_s + segment.generate_s for segment in trace.segments)
+    shares = [
+        f"{name} {count / max(trace.num_tokens, 1):.0%}"
+        for name, count in trace.tokens_by_speaker().items()
+    ]
+    end = f"ended by {trace.finish_reason}" if trace.finish_reason else "broken off"
+    parts = [f"{trace.num_tokens} tokens ({', '.join(shares)})" if shares else "no tokens", end]
+    return ", ".join([*parts, f"seed {trace.seed}", seconds(total)])
+
+
+def seconds(duration: float) -> str:
+    """Return a duration for people."""
+    return f"{duration:.1f} s" if duration >= 1 else f"{duration * 1000:.0f} ms"
+
+
+def _one_line(text: str) -> str:
+    return visible(text.replace("\n", "\u23ce").replace("\t", " "))
+
+
+def _probabilities(segment: Segment, voices: Voices) -> Text:
+    if segment.probabilities is None:
+        return Text("")
+    cells = [
+        Text(f"{probability:.2f}".replace("0.", ".", 1), style=voices.style(name))
+        for name, probability in zip(voices.names, segment.probabilities, strict=True)
+    ]
+    return Text(" ").join(cells)
