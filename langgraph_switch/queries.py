@@ -6,12 +6,12 @@ Knows nothing of models or graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError
 from langgraph_switch.seeds import MAX_SEED, content_id, fresh_seed
-from langgraph_switch.trace import ROLES, Message, Trace
+from langgraph_switch.trace import ROLES, Message, Role, Trace
 
 _KEYS = frozenset({"query", "messages", "trace_id", "seed", "max_tokens", "stop", "temperature"})
 
@@ -48,17 +48,21 @@ def _messages(fields: Mapping[str, Any]) -> tuple[Message, ...]:
             kind = type(fields["query"]).__name__
             raise InputError(f"`query` must be a string, not {kind}.", hint="pass the text")
         return (Message(role="user", content=fields["query"]),)
+    if not isinstance(fields["messages"], list | tuple):
+        kind = type(fields["messages"]).__name__
+        raise InputError(f"`messages` must be a list, not {kind}.", hint="pass a list")
     return tuple(_message(message) for message in fields["messages"])
 
 
-def _message(data: Mapping[str, Any]) -> Message:
-    role, content = data.get("role"), data.get("content")
-    if role not in ROLES or not isinstance(content, str):
+def _message(data: Any) -> Message:
+    fields = data if isinstance(data, Mapping) else {}
+    role, content = fields.get("role"), fields.get("content")
+    if not isinstance(role, str) or role not in ROLES or not isinstance(content, str):
         raise InputError(
-            f"A message needs a role ({', '.join(sorted(ROLES))}) and a text, got {dict(data)!r}.",
+            f"A message needs a role ({', '.join(sorted(ROLES))}) and a text, got {data!r}.",
             hint='write {"role": "user", "content": "..."}',
         )
-    return Message(role=role, content=content)
+    return Message(role=cast("Role", role), content=content)
 
 
 def _first_given(*values: Any) -> Any:
@@ -82,13 +86,15 @@ def _max_tokens(value: Any) -> int:
 
 
 def _stop(value: Any) -> tuple[str, ...]:
-    strings = (value,) if isinstance(value, str) else tuple(value)
-    if any(not isinstance(one, str) or not one for one in strings):
+    strings = (value,) if isinstance(value, str) else value
+    if not isinstance(strings, list | tuple) or any(
+        not isinstance(one, str) or not one for one in strings
+    ):
         raise InputError(
-            f"Stop strings must be texts that are not empty, got {list(strings)!r}.",
+            f"Stop strings must be texts that are not empty, got {value!r}.",
             hint='pass stop=["\\n\\n"], or none',
         )
-    return strings
+    return tuple(strings)
 
 
 def _temperature(value: Any) -> float | None:
