@@ -8,6 +8,7 @@ So `--help` is fast: LangGraph takes a second to load, torch more.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -15,12 +16,14 @@ import typer
 
 from langgraph_switch._version import __version__
 from langgraph_switch.cli.options import (
+    DISPLAY,
+    WHO,
     JobOptions,
     ScreenOptions,
     SwitchOptions,
     with_option_groups,
 )
-from langgraph_switch.cli.screen import Screen, reporting
+from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen, reporting
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,7 +53,7 @@ def _top(
 
 @app.command()
 @with_option_groups
-def run(
+def run(  # noqa: PLR0913, PLR0917 - options of one command
     switch: SwitchOptions,
     jobs: JobOptions,
     display: ScreenOptions,
@@ -60,11 +63,18 @@ def run(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="One JSON object: text, finish_reason, seed, usage, trace."
+            "--json",
+            help="One JSON object: text, finish_reason, seed, usage, trace.",
+            rich_help_panel=DISPLAY,
         ),
     ] = False,
     show_config: Annotated[
-        bool, typer.Option("--show-config", help="Print the switch.json in effect and exit.")
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print the switch.json in effect and exit.",
+            rich_help_panel=WHO,
+        ),
     ] = False,
 ) -> None:
     """Answer a question, or a file of them."""
@@ -125,4 +135,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal that lacks a character shows "?".
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # Do not wait for a segment that nobody wants.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+        raise

@@ -5,7 +5,7 @@ Knows nothing of how a batch is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -46,22 +46,30 @@ def answer_file(options: JobOptions, config: SwitchConfig, screen: Screen) -> No
     if options.output is not None and _are_same(options.input, options.output):
         raise InputError("--input and --output name the same file.", hint="name another --output")
     jobs, failures = read_jobs(options.input, config)
-    for failure in failures:
-        _show_failure(failure, screen)
     if options.output is None:
+        _show_failures(failures, screen)
         num_failed = _answer(jobs, config, screen, None)
     else:
         with AnswerFile(options.output, config, overwrite=options.overwrite) as answers:
             pending = answers.pending(jobs)
+            _show_failures(failures, screen)
             if answers.done:
                 screen.note(
                     f"{len(answers.done)} of {len(jobs)} lines are answered already; "
                     f"{len(pending)} to go."
                 )
-            num_failed = _answer(pending, config, screen, answers)
+            try:
+                num_failed = _answer(pending, config, screen, answers)
+            except KeyboardInterrupt:
+                screen.warn(
+                    f"Interrupted: {len(answers.done)} of {len(jobs)} answers are in "
+                    f"{str(options.output)!r}.\n  Fix: run the same command again to continue"
+                )
+                raise typer.Exit(EXIT_INTERRUPTED) from None
     num_failed += len(failures)
     if num_failed:
-        screen.fail(GenerationError(f"{num_failed} lines have no answer.", traces=()))
+        lines = "line has" if num_failed == 1 else "lines have"
+        screen.fail(GenerationError(f"{num_failed} {lines} no answer.", traces=()))
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -81,14 +89,11 @@ def _answer(
             for job, result in answer_jobs(llm, jobs, _token_counter(progress, task)):
                 if isinstance(result, LineFailure):
                     num_failed += 1
-                    _show_failure(result, screen)
+                    _show_failures([result], screen)
                 else:
                     num_answered += 1
                     _write(job, result, answers, screen)
                 progress.advance(task)
-    except KeyboardInterrupt:
-        screen.warn(_interrupted(num_answered, len(jobs), answers))
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     finally:
         elapsed = progress.tasks[0].elapsed if progress.tasks else None
         if num_answered and elapsed:
@@ -103,17 +108,9 @@ def _write(job: Job, answer: dict[str, Any], answers: AnswerFile | None, screen:
         answers.append(job, answer)
 
 
-def _show_failure(failure: LineFailure, screen: Screen) -> None:
-    screen.fail(failure.error, where=f"Line {failure.line}")
-
-
-def _interrupted(num_answered: int, num_jobs: int, answers: AnswerFile | None) -> str:
-    done = f"Interrupted: {num_answered} of {num_jobs} lines were answered"
-    if answers is None:
-        return f"{done}.\n  Fix: with --output, an interrupted run can be continued"
-    return (
-        f"{done} and are in {str(answers.path)!r}.\n  Fix: run the same command again to continue"
-    )
+def _show_failures(failures: Sequence[LineFailure], screen: Screen) -> None:
+    for failure in failures:
+        screen.fail(failure.error, where=f"Line {failure.line}")
 
 
 def _are_same(first: Path, second: Path) -> bool:

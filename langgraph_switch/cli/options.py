@@ -16,7 +16,7 @@ import typer
 
 from langgraph_switch.config import DType
 
-_SWITCH, _TEXT, _JOBS, _SCREEN = "Who takes turns", "What is written", "Many questions", "Display"
+WHO, WHAT, JOBS, DISPLAY = "Who takes turns", "What is written", "Many questions", "Display"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class SwitchOptions:
         Path | None,
         typer.Option(
             help="A switch.json, or a folder that holds one. Default: the embedded family.",
-            rich_help_panel=_SWITCH,
+            rich_help_panel=WHO,
         ),
     ] = None
     candidate: Annotated[
@@ -36,7 +36,7 @@ class SwitchOptions:
             metavar="NAME=MODEL",
             help="A checkpoint by path or Hub repo; give it twice or more, in training order. "
             "The names pretrained, finetuned and aligned say the role.",
-            rich_help_panel=_SWITCH,
+            rich_help_panel=WHO,
         ),
     ] = None
     switcher: Annotated[
@@ -44,36 +44,36 @@ class SwitchOptions:
         typer.Option(
             help="random, the name of a candidate (its weights decide), a folder with a LoRA "
             "adapter for the anchor, or a model by path or Hub repo.",
-            rich_help_panel=_SWITCH,
+            rich_help_panel=WHO,
         ),
     ] = None
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_SWITCH),
+        typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=WHO),
     ] = None
     dtype: Annotated[
-        DType | None, typer.Option(help="Precision of the weights.", rich_help_panel=_SWITCH)
+        DType | None, typer.Option(help="Precision of the weights.", rich_help_panel=WHO)
     ] = None
     max_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of a response.", rich_help_panel=_TEXT)
+        int | None, typer.Option(help="Most tokens of a response.", rich_help_panel=WHAT)
     ] = None
     segment: Annotated[
-        int | None, typer.Option(help="Tokens of a segment.", rich_help_panel=_TEXT)
+        int | None, typer.Option(help="Tokens of a segment.", rich_help_panel=WHAT)
     ] = None
     seed: Annotated[
-        int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=_TEXT)
+        int | None, typer.Option(help="Seed of every random draw.", rich_help_panel=WHAT)
     ] = None
     temperature: Annotated[
         float | None,
-        typer.Option(help="Of every candidate; 0 is greedy.", rich_help_panel=_TEXT),
+        typer.Option(help="Of every candidate; 0 is greedy.", rich_help_panel=WHAT),
     ] = None
     stop: Annotated[
         list[str] | None,
-        typer.Option(help="A string that ends the response; repeatable.", rich_help_panel=_TEXT),
+        typer.Option(help="A string that ends the response; repeatable.", rich_help_panel=WHAT),
     ] = None
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Questions in progress at the same time.", rich_help_panel=_JOBS),
+        typer.Option(help="Questions in progress at the same time.", rich_help_panel=JOBS),
     ] = None
     set_: Annotated[
         list[str] | None,
@@ -81,7 +81,7 @@ class SwitchOptions:
             "--set",
             metavar="KEY.PATH=JSON",
             help="Any field of switch.json, e.g. candidates.aligned.eos=mask; repeatable.",
-            rich_help_panel=_SWITCH,
+            rich_help_panel=WHO,
         ),
     ] = None
 
@@ -95,7 +95,7 @@ class JobOptions:
         typer.Option(
             help='JSONL: per line {"query": "..."} (or input, messages; perhaps id, seed, '
             "max_tokens, stop, temperature) or a string.",
-            rich_help_panel=_JOBS,
+            rich_help_panel=JOBS,
         ),
     ] = None
     output: Annotated[
@@ -103,12 +103,12 @@ class JobOptions:
         typer.Option(
             help="JSONL of answers, in the order in which they end; an interrupted run is "
             "continued by the same command. Default: stdout.",
-            rich_help_panel=_JOBS,
+            rich_help_panel=JOBS,
         ),
     ] = None
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Answer everything again.", rich_help_panel=_JOBS),
+        typer.Option("--overwrite", help="Answer everything again.", rich_help_panel=JOBS),
     ] = False
 
 
@@ -117,21 +117,21 @@ class ScreenOptions:
     """How things are shown."""
 
     no_color: Annotated[
-        bool, typer.Option("--no-color", help="No colours.", rich_help_panel=_SCREEN)
+        bool, typer.Option("--no-color", help="No colours.", rich_help_panel=DISPLAY)
     ] = False
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="The answer and errors only.", rich_help_panel=_SCREEN),
+        typer.Option("--quiet", "-q", help="The answer and errors only.", rich_help_panel=DISPLAY),
     ] = False
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_SCREEN)
+        bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=DISPLAY)
     ] = False
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command with each dataclass parameter spelled out as its fields."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
     def run(**values: Any) -> None:
         for name, group in groups.items():
@@ -144,7 +144,9 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(_option(name, hints[name], parameter.default))
             continue
         group_hints = get_type_hints(groups[name], include_extras=True)
-        parameters += [_option(f.name, group_hints[f.name], f.default) for f in fields(groups[name])]
+        parameters += [
+            _option(f.name, group_hints[f.name], f.default) for f in fields(groups[name])
+        ]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__annotations__ = {one.name: one.annotation for one in parameters}
     vars(run)["__signature__"] = inspect.Signature(parameters)

@@ -33,7 +33,9 @@ class Voices:
 
     def legend(self) -> Text:
         """Return one line that shows who has which colour."""
-        return Text("  ").join(Text(f"\u25a0 {name}", style=self.style(name)) for name in self.names)
+        return Text("  ").join(
+            Text(f"\u25a0 {name}", style=self.style(name)) for name in self.names
+        )
 
 
 class TextStream:

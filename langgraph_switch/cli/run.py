@@ -25,7 +25,7 @@ def answer_one(query: str, config: SwitchConfig, screen: Screen, *, as_json: boo
         SwitchError: The question or the switch is at fault, or an engine failed; what had been
             written is on the screen.
     """
-    refuse_broken_text(query)
+    check_text(query)
     llm = load(config, screen)
     if as_json:
         _answer_as_json(query, llm, screen)
@@ -85,12 +85,14 @@ def read_question() -> str:
     return sys.stdin.readline().rstrip("\n")
 
 
-def refuse_broken_text(query: str) -> None:
-    """Refuse bytes of a shell that are no UTF-8.
+def check_text(query: str) -> None:
+    """Refuse a question that no model could read, before any is loaded.
 
     Raises:
-        InputError: There are such bytes.
+        InputError: It is empty, or holds bytes that are no UTF-8.
     """
+    if not query.strip():
+        raise InputError("The query is empty.", hint='ask something: run "..."')
     try:
         query.encode("utf-8")
     except UnicodeEncodeError as err:

@@ -12,15 +12,19 @@ import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from langgraph_switch.cli.options import ScreenOptions
-from langgraph_switch.errors import ConfigError, InputError, ModelLoadError, SwitchError
-from langgraph_switch.errors import MissingExtraError
+from langgraph_switch.errors import (
+    ConfigError,
+    InputError,
+    MissingExtraError,
+    ModelLoadError,
+    SwitchError,
+)
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -96,14 +100,7 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
     for name in ("huggingface_hub", "transformers", "peft"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    def show(  # noqa: PLR0913, PLR0917 - the signature of warnings.showwarning
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         if issubclass(category, SwitchWarning):
             screen.warn(str(message))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.errors import InputError, SwitchError
+from langgraph_switch.errors import InputError
 from langgraph_switch.queries import trace_from_query
 
 _QUESTION_KEYS = ("query", "input", "messages")
@@ -42,13 +42,6 @@ class LineFailure:
     line: int
     error: Exception
 
-    @property
-    def message(self) -> str:
-        """What is wrong, for people."""
-        if isinstance(self.error, SwitchError):
-            return str(self.error)
-        return f"{type(self.error).__name__}: {self.error}"
-
 
 def read_jobs(path: Path, config: SwitchConfig) -> tuple[list[Job], list[LineFailure]]:
     """Read a questions file; blank lines are passed over.
@@ -73,7 +66,7 @@ def read_jobs(path: Path, config: SwitchConfig) -> tuple[list[Job], list[LineFai
             continue
         try:
             job = parse_line(number, raw)
-            trace_from_query(job.query, config)
+            _check(job, config)
         except InputError as err:
             failures.append(LineFailure(number, err))
         else:
@@ -113,6 +106,11 @@ def parse_line(number: int, raw: bytes) -> Job:
     )
 
 
+def _check(job: Job, config: SwitchConfig) -> None:
+    if not trace_from_query(job.query, config).query.strip():
+        raise InputError("The query is empty.", hint="ask something")
+
+
 def digest(data: bytes) -> str:
     """Return a short digest that tells two texts apart."""
     return hashlib.sha256(data).hexdigest()[:16]
@@ -127,7 +125,7 @@ def _load(raw: bytes) -> Any:
         raise InputError(
             f"It is no valid JSON: {err.msg} at column {err.colno}.", hint="correct that line"
         ) from err
-    except UnicodeError as err:
+    except (UnicodeDecodeError, UnicodeEncodeError) as err:
         raise InputError(
             f"It is no valid UTF-8 text: {err.reason}.", hint="correct that line"
         ) from err

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 
@@ -24,7 +24,7 @@ from langgraph_switch.trace_llm import generation_info
 _WAVES_PER_RUN = 8
 """Questions per run of the graph, in units of those in progress at the same time: many, so that
 the batch stays full; not all, so that a step's cost does not grow with the file."""
-_MAX_FAILURES_IN_A_ROW = 5
+_MAX_BROKEN_IN_A_ROW = 5
 """Questions asked alone that may break off one after the other before the run gives up."""
 
 
@@ -36,9 +36,10 @@ def run_events(llm: SwitchLLM, queries: Sequence[Any]) -> Iterator[Event]:
     limit = recursion_limit(config, len(queries), longest)
     call = SwitchInput(queries=list(queries), run_id=run_id)
     try:
-        yield from llm.graph.stream(
+        for event in llm.graph.stream(
             call, RunnableConfig(recursion_limit=limit), stream_mode="custom"
-        )
+        ):
+            yield cast("Event", event)
     finally:
         llm.switch.release([row_name(run_id, index) for index in range(len(queries))])
 
@@ -61,39 +62,49 @@ def answer_jobs(
             not theirs.
     """
     size = llm.config.limits.live_traces * _WAVES_PER_RUN
-    stack = [jobs[start : start + size] for start in range(0, len(jobs), size)][::-1]
-    num_broken = 0
+    stack = [list(jobs[start : start + size]) for start in range(0, len(jobs), size)][::-1]
     checked: set[int] = set()
+    num_broken = 0
     while stack:
-        batch = stack.pop()
-        good: list[Job] = []
-        for job in batch:
+        left: dict[int, Job] = {}
+        for job in stack.pop():
             error = None if job.line in checked else _problem(llm, job)
             checked.add(job.line)
             if error is None:
-                good.append(job)
+                left[len(left)] = job
             else:
                 yield job, LineFailure(job.line, error)
-        left = {index: job for index, job in enumerate(good)}
         try:
-            for event in run_events(llm, [job.query for job in good]) if good else ():
-                if event["type"] == "segment" and on_tokens:
-                    on_tokens(len(event["data"]["token_ids"]))
-                elif event["type"] == "end":
-                    num_broken = 0
-                    yield left.pop(event["trace"]), answer_of(Trace.from_json(event["data"]))
+            for index, trace in _ended_traces(llm, list(left.values()), on_tokens):
+                num_broken = 0
+                yield left.pop(index), answer_of(trace)
         except Exception as err:
             rest = list(left.values())
             if len(rest) > 1:
                 half = len(rest) // 2
                 stack += [rest[half:], rest[:half]]
-            elif rest:
-                num_broken += 1
-                yield rest[0], LineFailure(rest[0].line, err)
-                if num_broken >= _MAX_FAILURES_IN_A_ROW:
-                    raise GenerationError(
-                        f"{num_broken} questions in a row broke off. {err}", traces=()
-                    ) from err
+                continue
+            if not rest:
+                raise
+            num_broken += 1
+            yield rest[0], LineFailure(rest[0].line, err)
+            if num_broken >= _MAX_BROKEN_IN_A_ROW:
+                raise GenerationError(
+                    f"{num_broken} questions in a row broke off. {err}", traces=()
+                ) from err
+
+
+def _ended_traces(
+    llm: SwitchLLM, jobs: Sequence[Job], on_tokens: Callable[[int], None] | None
+) -> Iterator[tuple[int, Trace]]:
+    """Answer jobs in one run; yields each one's index and trace when it ends."""
+    if not jobs:
+        return
+    for event in run_events(llm, [job.query for job in jobs]):
+        if event["type"] == "segment" and on_tokens:
+            on_tokens(len(event["data"]["token_ids"]))
+        elif event["type"] == "end":
+            yield event["trace"], Trace.from_json(event["data"])
 
 
 def answer_of(trace: Trace) -> dict[str, Any]:
