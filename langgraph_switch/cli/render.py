@@ -16,6 +16,10 @@ from langgraph_switch.streaming import Event
 from langgraph_switch.trace import Segment, Trace
 
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
+_TEXT, _PROBABILITIES = 2, 5
+_NUMBERS = frozenset({"#", "tokens", "time"})
+_PADDING = 2
+_LEAST_TEXT = 8
 
 
 class Voices:
@@ -70,28 +74,35 @@ class TextStream:
             self._is_line_open = False
 
 
-def segment_table(trace: Trace, voices: Voices) -> Table:
-    """Return the segments of a response: who, what, how long, why, how likely, how fast."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("speaker", no_wrap=True)
-    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("by", no_wrap=True)
-    if any(segment.probabilities for segment in trace.segments):
-        table.add_column(f"P({' '.join(name[:3] for name in voices.names)})", no_wrap=True)
-    table.add_column("time", justify="right", style="dim", no_wrap=True)
-    for number, segment in enumerate(trace.segments):
-        cells = [
-            Text(str(number)),
-            Text(segment.speaker, style=voices.style(segment.speaker)),
-            Text(_one_line(segment.text), style=voices.style(segment.speaker)),
-            Text(str(len(segment.token_ids))),
-            Text(segment.decided_by),
-        ]
-        if len(table.columns) > len(cells) + 1:
-            cells.append(_probabilities(segment, voices))
-        table.add_row(*cells, Text(seconds(segment.decide_s + segment.generate_s)))
+def segment_table(trace: Trace, voices: Voices, *, width: int) -> Table:
+    """Return the segments of a response: who, what, how long, why, how likely, how fast.
+
+    Args:
+        trace: The response.
+        voices: The candidates' colours.
+        width: Cells of the line; the text takes what the other columns leave.
+    """
+    heads = ["#", "speaker", "text", "tokens", "by", _probabilities_head(voices), "time"]
+    rows = [_row(number, segment, voices) for number, segment in enumerate(trace.segments)]
+    if not any(row[_PROBABILITIES] for row in rows):
+        del heads[_PROBABILITIES]
+        rows = [row[:_PROBABILITIES] + row[_PROBABILITIES + 1 :] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 1))
+    taken = sum(
+        max(len(cell) for cell in column) + _PADDING
+        for index, column in enumerate(zip(heads, *rows, strict=True))
+        if index != _TEXT
+    )
+    for index, head in enumerate(heads):
+        table.add_column(
+            head,
+            justify="right" if head in _NUMBERS else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=max(_LEAST_TEXT, width - taken) if index == _TEXT else None,
+        )
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -116,11 +127,26 @@ def _one_line(text: str) -> str:
     return visible(text.replace("\n", "\u23ce").replace("\t", " "))
 
 
+def _row(number: int, segment: Segment, voices: Voices) -> list[Text]:
+    style = voices.style(segment.speaker)
+    return [
+        Text(str(number), style="dim"),
+        Text(segment.speaker, style=style),
+        Text(_one_line(segment.text), style=style),
+        Text(str(len(segment.token_ids))),
+        Text(segment.decided_by),
+        _probabilities(segment, voices),
+        Text(seconds(segment.decide_s + segment.generate_s), style="dim"),
+    ]
+
+
+def _probabilities_head(voices: Voices) -> str:
+    return f"P({' '.join(name[:3] for name in voices.names)})"
+
+
 def _probabilities(segment: Segment, voices: Voices) -> Text:
-    if segment.probabilities is None:
-        return Text("")
     cells = [
         Text(f"{probability:.2f}".replace("0.", ".", 1), style=voices.style(name))
-        for name, probability in zip(voices.names, segment.probabilities, strict=True)
+        for name, probability in zip(voices.names, segment.probabilities or (), strict=False)
     ]
     return Text(" ").join(cells)

@@ -5,7 +5,6 @@ Knows nothing of files of questions.
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ from langgraph_switch.cli.render import TextStream, Voices, segment_table, summa
 from langgraph_switch.cli.screen import Screen
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import GenerationError, InputError
+from langgraph_switch.jobs.lines import json_line
 from langgraph_switch.jobs.runner import answer_of, run_events
 from langgraph_switch.llm import SwitchLLM
 from langgraph_switch.trace import Trace
@@ -72,7 +72,7 @@ def show_response(query: str, llm: SwitchLLM, screen: Screen, voices: Voices) ->
 def show_table(trace: Trace, screen: Screen, voices: Voices) -> None:
     """Show who wrote which segment."""
     screen.err.print()
-    screen.err.print(segment_table(trace, voices))
+    screen.err.print(segment_table(trace, voices, width=screen.err.width))
     screen.note(summary(trace))
 
 
@@ -115,7 +115,7 @@ def _answer_as_json(query: str, llm: SwitchLLM, screen: Screen) -> None:
 
 def write_json(value: dict[str, Any], screen: Screen) -> None:
     """Write one line of JSON to stdout."""
-    screen.out.file.write(json.dumps(value, ensure_ascii=False) + "\n")
+    screen.out.file.write(json_line(value))
     screen.out.file.flush()
 
 

@@ -5,6 +5,7 @@ Knows nothing of traces.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import traceback
@@ -26,6 +27,7 @@ from langgraph_switch.errors import (
     SwitchError,
 )
 
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
@@ -87,6 +89,11 @@ def reporting(screen: Screen) -> Iterator[None]:
             user_can_act = (ConfigError, InputError, MissingExtraError, ModelLoadError)
             code = EXIT_USAGE if isinstance(err, user_can_act) else EXIT_FAILED
             raise typer.Exit(code) from None
+        except OSError as err:
+            if err.errno not in _NO_ROOM:
+                raise
+            screen.fail(InputError(f"Cannot write any more: {err.strerror}.", hint="make room"))
+            raise typer.Exit(EXIT_FAILED) from None
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError, InputError
-from langgraph_switch.jobs.lines import Job, digest
+from langgraph_switch.jobs.lines import Job, digest, json_line
 
 try:
     import fcntl
@@ -76,16 +77,25 @@ class AnswerFile:
         return [job for job in jobs if job.line not in self.done]
 
     def append(self, job: Job, answer: dict[str, Any]) -> None:
-        """Write an answer down; when this returns, it is on the disk."""
+        """Write an answer down; when this returns, it is on the disk.
+
+        Raises:
+            InputError: The file cannot be written any more.
+        """
         if self._is_fresh:
             self._start()
         record = record_of(job, answer) | {
             "line_digest": job.digest,
             "config_digest": self._config_digest,
         }
-        self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            _write_all(self._file, json_line(record).encode("utf-8"))
+            os.fsync(self._file.fileno())
+        except OSError as err:
+            raise InputError(
+                f"Cannot write to {str(self.path)!r}: {err.strerror}.",
+                hint="make room, then run the same command again to continue",
+            ) from err
         self.done[job.line] = job.digest
 
     def close(self) -> None:
@@ -171,10 +181,10 @@ def record_of(job: Job, answer: dict[str, Any]) -> dict[str, Any]:
     return named | answer | ({"extra": job.extra} if job.extra else {})
 
 
-def _open_locked(path: Path) -> BinaryIO:
+def _open_locked(path: Path) -> FileIO:
     try:
         # Append: what another process wrote meanwhile is never overwritten.
-        file = path.open("ab+")
+        file = path.open("ab+", buffering=0)
     except OSError as err:
         raise InputError(
             f"Cannot write {str(path)!r}: {err.strerror}.",
@@ -191,6 +201,12 @@ def _open_locked(path: Path) -> BinaryIO:
         except OSError:  # A file system without locks.
             pass
     return file
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from langgraph_switch.errors import InputError
 from langgraph_switch.queries import trace_from_query
 
 _QUESTION_KEYS = ("query", "input", "messages")
+_ODD_CHARACTERS = re.compile("[\x7f-\x9f\u2028\u2029]")
 _OPTION_KEYS = ("seed", "max_tokens", "stop", "temperature", "trace_id")
 
 
@@ -109,6 +111,15 @@ def parse_line(number: int, raw: bytes) -> Job:
 def _check(job: Job, config: SwitchConfig) -> None:
     if not trace_from_query(job.query, config).query.strip():
         raise InputError("The query is empty.", hint="ask something")
+
+
+def json_line(value: Any) -> str:
+    """Return a value as one line of JSON, for every reader's idea of a line.
+
+    Some split at U+2028 or U+0085, and terminals obey U+0080 to U+009F: they are escaped.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return _ODD_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def digest(data: bytes) -> str:
