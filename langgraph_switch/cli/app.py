@@ -111,7 +111,7 @@ def demo(
     count: Annotated[int, typer.Option(min=1, help="Questions to answer.")] = 6,
 ) -> None:
     """Watch the embedded family answer a few questions."""
-    screen = Screen(display)
+    screen = Screen(display, is_show=True)
     with reporting(screen):
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.cli.demo import run_demo

@@ -84,7 +84,8 @@ def _answer(
     llm = load(config, screen)
     progress = _progress(screen)
     try:
-        with progress if screen.err.is_terminal else nullcontext():
+        shows_progress = screen.err.is_terminal and not (answers is None and screen.is_terminal)
+        with progress if shows_progress else nullcontext():
             task = progress.add_task("", total=len(jobs), tokens=0)
             for job, result in answer_jobs(llm, jobs, _token_counter(progress, task)):
                 if isinstance(result, LineFailure):
@@ -135,6 +136,7 @@ def _progress(screen: Screen) -> Progress:
         _RateColumn(),
         TimeRemainingColumn(),
         console=screen.err,
+        redirect_stdout=False,  # Answers may go there.
     )
 
 

@@ -36,10 +36,18 @@ _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 class Screen:
     """Two consoles: `out` for answers, `err` for everything about them."""
 
-    def __init__(self, options: ScreenOptions) -> None:
+    def __init__(self, options: ScreenOptions, *, is_show: bool = False) -> None:
+        """Open the terminal.
+
+        Args:
+            options: How things are shown.
+            is_show: Everything is for people: put all of it on stdout.
+        """
         no_color = options.no_color or None
         self.out = Console(no_color=no_color, highlight=False)
-        self.err = Console(no_color=no_color, highlight=False, stderr=True, quiet=options.quiet)
+        self.err = Console(
+            no_color=no_color, highlight=False, stderr=not is_show, quiet=options.quiet
+        )
         self._alarm = Console(no_color=no_color, highlight=False, stderr=True)
         self._shows_tracebacks = options.debug
 

@@ -3,17 +3,23 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
+from conftest import read_answers, write_lines
 
 pty = pytest.importorskip("pty")
 
 
-def _on_a_terminal(arguments: list[str], *, typed: bytes = b"") -> tuple[str, int]:
+def _on_a_terminal(
+    arguments: list[str], *, typed: bytes = b"", stdout: Path | None = None
+) -> tuple[str, int]:
     """Run the command on a terminal of its own; returns what it shows, and its exit code."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"], os.environ["COLORTERM"] = "xterm-256color", "truecolor"
+        if stdout is not None:
+            os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT), 1)
         command = [sys.executable, "-m", "langgraph_switch.cli", *arguments]
         os.execv(sys.executable, command)  # noqa: S606
     shown = b""
@@ -45,3 +51,17 @@ def test_a_terminal_sees_colours_and_is_asked_for_the_question(
     assert {c[-1] for c in commands} <= set("mhlAK")
     assert "seed 1" in shown
     assert "it/s" not in shown
+
+
+def test_answers_into_a_file_do_not_end_up_on_the_terminal(
+    candidates: list[str], tmp_path: Path
+) -> None:
+    questions = write_lines(tmp_path / "q.jsonl", ["One?", "Two?", "Three?"])
+    shown, code = _on_a_terminal(
+        ["run", *candidates, "--input", str(questions)], stdout=tmp_path / "out.jsonl"
+    )
+    assert code == 0, shown
+    assert sorted(read_answers(tmp_path / "out.jsonl")) == [1, 2, 3]
+    assert "3/3" in shown
+    assert "answers/s" in shown
+    assert "trace_id" not in shown
