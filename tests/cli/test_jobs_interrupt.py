@@ -11,10 +11,17 @@ import pytest
 from conftest import Cli, read_answers, write_lines
 
 _NUM_LINES = 60
+_MAIN = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A background shell ignores it.
+sys.argv[0] = "langgraph-switch"
+from langgraph_switch.cli import main
+main()
+"""
 
 
 def _kill_after(num_answers: int, how: signal.Signals, arguments: list[str], output: Path) -> int:
-    command = [sys.executable, "-m", "langgraph_switch.cli", *arguments]
+    command = [sys.executable, "-c", _MAIN, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:  # noqa: S603
         deadline = time.monotonic() + 60
         while not output.exists() or output.read_bytes().count(b"\n") < num_answers:
