@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import errors as hub_errors
+from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -25,6 +26,7 @@ from langgraph_switch.errors import (
     UnsafeWeightsError,
 )
 
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _UNLIMITED_CONTEXT = 2**31
 _SUPPORTED_LAYERS = {"full_attention", "sliding_attention"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -52,6 +54,7 @@ class SharedModel:
         self.vocab_size = int(module.get_input_embeddings().weight.shape[0])
         self._adapters: set[str] = set()
         self._active: str | None = None
+        self._peft: Any = None
 
     def add_adapter(self, source: str, revision: str | None = None) -> str:
         """Load a LoRA adapter beside the base weights and return its name.
@@ -61,21 +64,20 @@ class SharedModel:
             ModelLoadError: There is no such adapter, it is pickled, or it does not fit.
         """
         try:
-            import peft  # noqa: F401, PLC0415 - an extra, needed here alone
+            from peft import PeftModel  # noqa: PLC0415 - an extra, needed here alone
         except ImportError as err:
             raise MissingExtraError("A LoRA adapter", extra="peft") from err
         name = f"adapter_{len(self._adapters)}"
-        _refuse_pickled_folder(source, "adapter_model.safetensors")
+        folder = _adapter_folder(source, revision)
         with self.lock:
             try:
-                self.module.load_adapter(
-                    source,
-                    adapter_name=name,
-                    adapter_kwargs={"revision": revision} if revision else None,
-                    use_safetensors=True,
-                )
+                if self._peft is None:  # Injects layers into the module; its weights stay put.
+                    self._peft = PeftModel.from_pretrained(self.module, folder, adapter_name=name)
+                else:
+                    self._peft.load_adapter(folder, adapter_name=name)
             except Exception as err:
                 raise load_error(source, err) from err
+            self.module.eval()
             self._adapters.add(name)
             self._active = name
             self.activate(None)
@@ -85,12 +87,13 @@ class SharedModel:
         """Make forward passes use an adapter, or the bare weights. Call with `lock` held."""
         if adapter == self._active:
             return
+        tuner = self._peft.base_model
         if adapter is None:
-            self.module.disable_adapters()
+            tuner.disable_adapter_layers()
         else:
             if self._active is None:
-                self.module.enable_adapters()
-            self.module.set_adapter(adapter)
+                tuner.enable_adapter_layers()
+            tuner.set_adapter(adapter)
         self._active = adapter
 
 
@@ -279,6 +282,26 @@ def _refuse_pickled_folder(source: str, safetensors: str) -> None:
             f"it has pickled weights only ({pickled[0]}), which can run code and are refused.",
             hint="convert it: load it once in a safe place and call save_pretrained(folder)",
         )
+
+
+def _adapter_folder(source: str, revision: str | None) -> str:
+    """Return a local folder with an adapter, fetched from the Hub if need be."""
+    if Path(source).is_dir():
+        _refuse_pickled_folder(source, _ADAPTER_WEIGHTS)
+        return source
+    try:
+        folder = snapshot_download(
+            source, revision=revision, allow_patterns=["adapter_config.json", _ADAPTER_WEIGHTS]
+        )
+    except Exception as err:
+        raise load_error(source, err) from err
+    if not (Path(folder) / _ADAPTER_WEIGHTS).is_file():
+        raise UnsafeWeightsError(
+            source,
+            f"it has no {_ADAPTER_WEIGHTS}; pickled adapters are refused, for they can run code.",
+            hint="save it again with a current peft",
+        )
+    return folder
 
 
 def _check_layers(module: PreTrainedModel, source: str) -> None:
