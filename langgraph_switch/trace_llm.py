@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -20,7 +20,7 @@ from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
-from pydantic import ConfigDict
+from pydantic import ConfigDict, PrivateAttr
 
 from langgraph_switch._version import __version__
 from langgraph_switch.config import SwitchConfig
@@ -43,6 +43,8 @@ class TraceLLM(BaseLLM):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
+    _options: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     @property
     @abstractmethod
     def switch(self) -> Switch:
@@ -64,7 +66,32 @@ class TraceLLM(BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"config": self._config.to_dict(), "version": __version__}
+        config = self._config.to_dict()
+        return {"config": config, "options": self._options, "version": __version__}
+
+    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompts; see `BaseLLM.generate`."""
+        bound, rest = self._bind_options(kwargs)
+        return super(TraceLLM, bound).generate(prompts, *args, **rest)
+
+    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompts; see `BaseLLM.agenerate`."""
+        bound, rest = self._bind_options(kwargs)
+        return await super(TraceLLM, bound).agenerate(prompts, *args, **rest)
+
+    def _bind_options(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
+        """Return an LLM on the same switch to which the call's options belong, and the rest.
+
+        LangChain's cache keys on what identifies an LLM and not on a call's options: without
+        this, a call with another seed would be answered with the first one's text.
+        """
+        options = {key: kwargs[key] for key in _CALL_OPTIONS if key in kwargs}
+        if not options:
+            return self, kwargs
+        loaded = {"switch": self.switch, "_own_graph": self._own_graph}
+        bound = self.model_copy(update=loaded)
+        bound._options = self._options | options  # noqa: SLF001
+        return bound, {key: value for key, value in kwargs.items() if key not in options}
 
     def _generate(
         self,
@@ -130,6 +157,7 @@ class TraceLLM(BaseLLM):
                 f"{type(self).__name__} has no option {unknown[0]!r}.",
                 hint=f"use stop, {', '.join(sorted(_CALL_OPTIONS))}",
             )
+        options = self._options | options
         given = {key: value for key, value in options.items() if value is not None}
         if stop is not None:
             given["stop"] = stop
