@@ -28,7 +28,7 @@ class Candidate:
         self._masks_eos = config.eos_policy(spec) == "mask"
 
     def request(
-        self, turn: Turn, *, max_new_tokens: int, finish_character: bool
+        self, turn: Turn, *, max_new_tokens: int, extra_tokens: int | None = None
     ) -> GenerateRequest:
         """Return what the engine needs to write this candidate's next segment."""
         trace = turn.trace
@@ -44,7 +44,7 @@ class Candidate:
             eos_token_ids=() if self._masks_eos else eos,
             masked_token_ids=eos if self._masks_eos else (),
             stop=trace.stop,
-            finish_character=finish_character,
+            extra_tokens=extra_tokens,
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )
 

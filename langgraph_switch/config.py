@@ -212,9 +212,7 @@ class SwitchConfig(_Frozen):
 
     @field_validator("candidates")
     @classmethod
-    def _enough_distinct_names(
-        cls, value: tuple[CandidateSpec, ...]
-    ) -> tuple[CandidateSpec, ...]:
+    def _enough_distinct_names(cls, value: tuple[CandidateSpec, ...]) -> tuple[CandidateSpec, ...]:
         if len(value) < cls._min_candidates:
             raise ValueError(
                 f"needs at least {cls._min_candidates} candidates to switch between, "
@@ -268,7 +266,9 @@ class SwitchConfig(_Frozen):
                 return candidate
         raise KeyError(name)
 
-    def eos_policy(self, candidate: CandidateSpec) -> Literal["end_response", "end_segment", "mask"]:
+    def eos_policy(
+        self, candidate: CandidateSpec
+    ) -> Literal["end_response", "end_segment", "mask"]:
         """Return what a candidate's end-of-sequence token does, with `auto` resolved."""
         if candidate.eos != "auto":
             return candidate.eos

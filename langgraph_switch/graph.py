@@ -118,9 +118,7 @@ class _Nodes:
         pairs = zip(live, decisions, strict=True)
         return {"decisions": [{"index": i} | asdict(decision) for (i, _), decision in pairs]}
 
-    def generate(
-        self, speaker: str
-    ) -> Callable[[SwitchState, StreamWriter], dict[str, Any]]:
+    def generate(self, speaker: str) -> Callable[[SwitchState, StreamWriter], dict[str, Any]]:
         """Return the node in which one candidate writes all the segments it was chosen for."""
 
         def generate(state: SwitchState, writer: StreamWriter) -> dict[str, Any]:

@@ -34,7 +34,9 @@ class SwitchLLM(TraceLLM):
 
     config: SwitchConfig
     """Candidates, switcher and every rule of a response."""
-    engines: SkipValidation[Mapping[str, Engine] | None] = Field(default=None, exclude=True, repr=False)
+    engines: SkipValidation[Mapping[str, Engine] | None] = Field(
+        default=None, exclude=True, repr=False
+    )
     """Engines by candidate name (and `switcher`) to use instead of loading models."""
     switcher: SkipValidation[Switcher | None] = Field(default=None, exclude=True, repr=False)
     """A policy of your own, instead of the one that `config` describes."""

@@ -87,9 +87,9 @@ class TextEmitter:
         for number, segment in reversed(list(enumerate(trace.segments))):
             if not left:
                 break
-            piece = segment.text[-left:]
-            self._held.appendleft((number, segment.speaker, piece))
-            left -= len(piece)
+            if piece := segment.text[-left:]:
+                self._held.appendleft((number, segment.speaker, piece))
+                left -= len(piece)
 
     def push(self, segment: int, speaker: str, text: str) -> None:
         """Take new text, and show what can be shown."""
@@ -125,4 +125,3 @@ class TextEmitter:
         self._write(
             TextEvent(type="text", trace=self._index, segment=segment, speaker=speaker, text=text)
         )
-

@@ -39,6 +39,9 @@ from langgraph_switch.trace import Segment, Trace
 SWITCHER: Literal["switcher"] = "switcher"
 """The key under which `engines` may hold the LM switcher's engine."""
 
+# Byte-level tokens may end inside a character several times in a row.
+_CHARACTER_TOKENS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -139,7 +142,7 @@ class Switch:
             candidate.request(
                 turn,
                 max_new_tokens=min(self.config.segment.max_tokens, turn.trace.num_tokens_left),
-                finish_character=self._may_finish_character(turn.trace),
+                extra_tokens=self._extra_tokens(turn.trace),
             )
             for turn in turns
         ]
@@ -201,10 +204,13 @@ class Switch:
             finish_reason="length",
         )
 
-    def _may_finish_character(self, trace: Trace) -> bool:
-        # Another vocabulary could not continue half a character. Three tokens must be left.
+    def _extra_tokens(self, trace: Trace) -> int | None:
+        """Return how far a segment may run over to end on a complete character.
+
+        Another vocabulary could not continue half of one. The last segment has no successor.
+        """
         room = trace.num_tokens_left - self.config.segment.max_tokens
-        return self._has_many_tokenizers and room >= 3  # noqa: PLR2004
+        return min(room, _CHARACTER_TOKENS) if self._has_many_tokenizers and room > 0 else None
 
     def _make_switcher(self) -> Switcher:
         names = self.config.names

@@ -336,7 +336,9 @@ def test_a_failing_engine_keeps_what_was_written_and_leaves_no_rows() -> None:
     assert [len(trace.segments) for trace in caught.value.traces] == [2, 2]
     assert all(trace.text for trace in caught.value.traces)
     assert working.num_rows == 0
-    config = switch_config("ab", switcher={"kind": "fixed", "order": ["a"]}, anchor={"first": False})
+    config = switch_config(
+        "ab", switcher={"kind": "fixed", "order": ["a"]}, anchor={"first": False}
+    )
     assert SwitchLLM(config=config, engines={"a": working, "b": working}).invoke("hello")
 
 

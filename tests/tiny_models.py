@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ from transformers import (
 )
 
 from langgraph_switch.config import SwitchConfig
+from langgraph_switch.engines.base import GenerateRequest
+from langgraph_switch.engines.byte_tokenizer import EOS_ID
 from langgraph_switch.engines.models import SharedModel
+from langgraph_switch.engines.scripted import ScriptedEngine
 from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.engines.transformers_engine import TransformersEngine
 
@@ -52,8 +56,14 @@ CONFIGS = {
         **_SHAPE, head_dim=12, sliding_window=16, query_pre_attn_scalar=12
     ),
     "gpt2 with learned positions": lambda: GPT2Config(
-        vocab_size=300, n_embd=48, n_layer=2, n_head=4, n_positions=2048, initializer_range=0.3,
-        bos_token_id=None, eos_token_id=None,
+        vocab_size=300,
+        n_embd=48,
+        n_layer=2,
+        n_head=4,
+        n_positions=2048,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=None,
     ),
 }
 
@@ -146,6 +156,20 @@ def greedy(model: PreTrainedModel, prefix: Sequence[int], num_tokens: int) -> li
             pad_token_id=0,
         )
     return output[0, len(prefix) :].tolist()
+
+
+class Recital(ScriptedEngine):
+    """Recites one text from wherever the response stands, byte by byte."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(lambda _: "")
+        self._data = text.encode()
+
+    def _tokens(self, text: str, request: GenerateRequest) -> Iterator[int]:
+        del text
+        done = list(request.prefix[request.response_start :])
+        assert done == list(self._data[: len(done)])
+        return chain(self._data[len(done) :], repeat(EOS_ID))
 
 
 def switch_config(names: Sequence[str] = ("a", "b", "c"), **fields: Any) -> SwitchConfig:

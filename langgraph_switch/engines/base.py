@@ -39,8 +39,9 @@ class GenerateRequest:
     """Tokens that may not be generated."""
     stop: tuple[str, ...] = ()
     """Strings that end the continuation, also when they began before it."""
-    finish_character: bool = False
-    """Go on for up to three tokens after `max_new_tokens` while a character is incomplete."""
+    extra_tokens: int | None = None
+    """If given, end on a complete character: go on for up to so many tokens after
+    `max_new_tokens`, and leave out what is incomplete even then."""
     fork_of: str | None = None
     """A row to copy the memory from, if `row` has none yet."""
 

@@ -241,7 +241,9 @@ def _sliding_windows(model: PreTrainedModel) -> dict[str, int | None]:
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
     if not kinds or kinds == {"full_attention"}:
-        is_sliding = window is not None and not kinds and getattr(config, "use_sliding_window", True)
+        is_sliding = (
+            window is not None and not kinds and getattr(config, "use_sliding_window", True)
+        )
         return {"full_attention": window if is_sliding else None}
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
 

@@ -19,8 +19,6 @@ from langgraph_switch.stops import StopWatch
 
 # A response this far back is decoded to see whether a stop string began in it.
 _STOP_CONTEXT_TOKENS = 128
-CHARACTER_TOKENS = 3
-"""Tokens that may follow the limit so that a character can be completed."""
 
 
 class RowProgress:
@@ -40,6 +38,7 @@ class RowProgress:
         self._eos = frozenset(request.eos_token_ids)
         self._finish_reason: FinishReason | None = None
         self._text: list[str] = []
+        self._num_complete = 0
         written = request.prefix[request.response_start :]
         self._detokenizer = IncrementalDetokenizer(tokenizer, written)
         before = tokenizer.decode(written[-_STOP_CONTEXT_TOKENS:]) if request.stop else ""
@@ -61,27 +60,33 @@ class RowProgress:
         self.token_ids.append(token_id)
         text = self._detokenizer.push(token_id)
         self._text.append(text)
+        if not self._detokenizer.is_pending:
+            self._num_complete = len(self.token_ids)
         if self._on_token is not None:
             self._on_token(self._index, NewToken(token_id, text))
         if self._watch.push(text):
             self._finish_reason = "stop"
         elif self._has_all_tokens():
             self._finish_reason = "length"
+            if self.request.extra_tokens is not None:
+                del self.token_ids[self._num_complete :]  # Nothing of these was shown.
 
     def continuation(self, *, cached_tokens: int, prefill_tokens: int) -> Continuation:
         """Return the result of a finished row."""
         return Continuation(
             token_ids=tuple(self.token_ids),
             text="".join(self._text),
-            pending_text=self._detokenizer.pending_text,
+            pending_text=self._detokenizer.pending_text if self._has_pending() else "",
             finish_reason=self._finish_reason or "length",
             cached_tokens=cached_tokens,
             prefill_tokens=prefill_tokens,
         )
 
     def _has_all_tokens(self) -> bool:
-        extra = len(self.token_ids) - self.request.max_new_tokens
-        if extra < 0:
+        num_extra = len(self.token_ids) - self.request.max_new_tokens
+        if num_extra < 0:
             return False
-        may_finish = self.request.finish_character and extra < CHARACTER_TOKENS
-        return not (may_finish and self._detokenizer.is_pending)
+        return not self._has_pending() or num_extra >= (self.request.extra_tokens or 0)
+
+    def _has_pending(self) -> bool:
+        return len(self.token_ids) > self._num_complete

@@ -27,7 +27,8 @@ class LabelTree:
     def __post_init__(self) -> None:
         if not self.labels or any(not label for label in self.labels):
             raise ConfigError(
-                "A label has no tokens of its own.", hint="use labels that the tokenizer keeps apart"
+                "A label has no tokens of its own.",
+                hint="use labels that the tokenizer keeps apart",
             )
         if len(set(self.labels)) < len(self.labels):
             raise ConfigError(

@@ -74,9 +74,7 @@ class RowSampler:
         return sample_sorted(probabilities, self.top_p, self.top_k, self.uniforms[:, step])
 
 
-def sample_sorted(
-    probabilities: Tensor, top_p: Tensor, top_k: Tensor, uniforms: Tensor
-) -> Tensor:
+def sample_sorted(probabilities: Tensor, top_p: Tensor, top_k: Tensor, uniforms: Tensor) -> Tensor:
     """Draw from the most probable options only, by inverting their cumulated mass.
 
     Only as many options are sorted as the row that needs most of them.

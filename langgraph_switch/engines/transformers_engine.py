@@ -14,7 +14,7 @@ from torch import Tensor
 
 from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, OnToken
 from langgraph_switch.engines.batch import RowBatch
-from langgraph_switch.engines.decoding import CHARACTER_TOKENS, RowProgress
+from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
 from langgraph_switch.engines.models import SharedModel
@@ -109,7 +109,7 @@ class TransformersEngine:
             ]
             batch = self._batch(
                 requests,
-                num_new_columns=max(r.max_new_tokens for r in requests) + CHARACTER_TOKENS,
+                num_new_columns=_most_tokens(requests),
                 forks=[request.fork_of for request in requests],
             )
             try:
@@ -117,9 +117,7 @@ class TransformersEngine:
             finally:
                 self._keep_rows(requests, batch)
         return [
-            row.continuation(
-                cached_tokens=cached, prefill_tokens=len(request.prefix) - cached
-            )
+            row.continuation(cached_tokens=cached, prefill_tokens=len(request.prefix) - cached)
             for row, request, cached in zip(progress, requests, batch.num_cached, strict=True)
         ]
 
@@ -162,7 +160,7 @@ class TransformersEngine:
         sampler = RowSampler.prepare(
             [request.sampling for request in requests],
             [request.seed for request in requests],
-            num_steps=max(request.max_new_tokens for request in requests) + CHARACTER_TOKENS,
+            num_steps=_most_tokens(requests),
             device=logits.device,
         )
         mask = _TokenMask(requests, logits)
@@ -244,6 +242,10 @@ class TransformersEngine:
                     hint="lower limits.live_traces, limits.kv_cache_bytes or max_tokens, or give "
                     "this model another `device` or a smaller `dtype`",
                 ) from err
+
+
+def _most_tokens(requests: Sequence[GenerateRequest]) -> int:
+    return max(request.max_new_tokens + (request.extra_tokens or 0) for request in requests)
 
 
 class _TokenMask:

@@ -49,9 +49,7 @@ def merged(adapter: Path | None) -> PreTrainedModel:
 
 
 def write(engine: TransformersEngine, num_tokens: int = 20) -> list[int]:
-    request = GenerateRequest(
-        row="x", prefix=PROMPT, response_start=4, max_new_tokens=num_tokens
-    )
+    request = GenerateRequest(row="x", prefix=PROMPT, response_start=4, max_new_tokens=num_tokens)
     return list(engine.generate([request])[0].token_ids)
 
 

@@ -79,9 +79,7 @@ def test_a_fork_starts_from_its_parents_memory_and_goes_its_own_way() -> None:
     engine = make_engine(model)
     parent = [*PROMPTS[3]]
     engine.generate([request(parent, "parent")])
-    children = [
-        request([*parent, token], f"child {token}", fork_of="parent") for token in (1, 2)
-    ]
+    children = [request([*parent, token], f"child {token}", fork_of="parent") for token in (1, 2)]
     results = engine.generate(children)
     assert [r.cached_tokens for r in results] == [30, 30]
     for child, result in zip(children, results, strict=True):
@@ -130,9 +128,7 @@ def test_masked_tokens_never_appear() -> None:
     for sampling in (Sampling(temperature=0), Sampling(temperature=2, top_p=1)):
         result = make_engine(model).generate(
             [
-                request(
-                    PROMPTS[0], max_new_tokens=40, masked_token_ids=masked, sampling=sampling
-                ),
+                request(PROMPTS[0], max_new_tokens=40, masked_token_ids=masked, sampling=sampling),
                 request(PROMPTS[1], "other", max_new_tokens=40, sampling=sampling),
             ]
         )[0]
