@@ -21,7 +21,15 @@ from langgraph_switch.engines.base import NewToken
 from langgraph_switch.errors import EngineError, GenerationError, InputError
 from langgraph_switch.floor import Decision
 from langgraph_switch.queries import trace_from_query
-from langgraph_switch.state import SwitchInput, SwitchOutput, SwitchState, TraceUpdate
+from langgraph_switch.state import (
+    Beginning,
+    Ending,
+    Growth,
+    SwitchInput,
+    SwitchOutput,
+    SwitchState,
+    TraceUpdate,
+)
 from langgraph_switch.streaming import (
     EndEvent,
     SegmentEvent,
@@ -64,7 +72,7 @@ def build_graph(
     graph.add_edge(PREPARE, DECIDE)
     speakers = {name: generate_node(name) for name in switch.config.names}
     for name, node in speakers.items():
-        graph.add_node(node, nodes.generate(name))
+        graph.add_node(node, nodes.generate(name))  # type: ignore[arg-type]
         graph.add_edge(node, APPEND)
     graph.add_conditional_edges(DECIDE, _route_to_speakers(speakers), list(speakers.values()))
     graph.add_conditional_edges(APPEND, nodes.route_on, [DECIDE, END])
@@ -95,7 +103,7 @@ class _Nodes:
     def prepare(self, state: SwitchState) -> dict[str, Any]:
         """Turn queries into traces; every seed that was left open is drawn here, once."""
         queries = state["queries"]
-        if isinstance(queries, str) or not queries:
+        if not isinstance(queries, list | tuple) or not queries:
             raise InputError(
                 "`queries` must be a list with at least one query.",
                 hint='pass {"queries": ["How many legs does a spider have?"]}',
@@ -103,10 +111,8 @@ class _Nodes:
         traces = [trace_from_query(query, self._switch.config) for query in queries]
         for trace in traces:
             self._switch.check(trace)
-        updates = [
-            TraceUpdate(index=index, trace=trace.to_json()) for index, trace in enumerate(traces)
-        ]
-        return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": updates}
+        beginning = Beginning(traces=[trace.to_json() for trace in traces])
+        return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": [beginning]}
 
     def decide(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
@@ -167,11 +173,11 @@ class _Nodes:
             for number, data in enumerate(new, start=len(before.segments)):
                 writer(SegmentEvent(type="segment", trace=index, segment=number, data=data))
             if not trace.is_finished:
-                updates.append(TraceUpdate(index=index, segments=new))
+                updates.append(Growth(index=index, segments=new))
                 continue
             if trace.finish_reason != "stop":
                 _show_rest(index, grown, trace, writer)
-            updates.append(TraceUpdate(index=index, trace=trace.to_json()))
+            updates.append(Ending(index=index, trace=trace.to_json()))
             ended_rows.append(_row(state, index))
             writer(EndEvent(type="end", trace=index, data=trace.to_json()))
         self._switch.release(ended_rows)

@@ -16,14 +16,24 @@ from langgraph_switch.trace import ROLES, Message, Role, Trace
 _KEYS = frozenset({"query", "messages", "trace_id", "seed", "max_tokens", "stop", "temperature"})
 
 
-def trace_from_query(query: str | Mapping[str, Any], config: SwitchConfig) -> Trace:
+def trace_from_query(query: Any, config: SwitchConfig) -> Trace:
     """Return the trace of a query; what it leaves open comes from the configuration.
+
+    Args:
+        query: A text, or a mapping with `query` or `messages` and, if wanted, `trace_id`,
+            `seed`, `max_tokens`, `stop`, `temperature`.
+        config: The switch that is to answer it.
 
     Raises:
         InputError: Unknown keys, or values of the wrong kind or out of range.
     """
+    if not isinstance(query, str | Mapping):
+        raise InputError(
+            f"A query must be a text or an object, not {type(query).__name__}.",
+            hint='pass "...", or {"query": "...", "seed": 0}',
+        )
     fields = {"query": query} if isinstance(query, str) else dict(query)
-    if unknown := sorted(set(fields) - _KEYS):
+    if unknown := sorted(str(key) for key in fields if key not in _KEYS):
         raise InputError(
             f"A query has no key {unknown[0]!r}.", hint=f"use {', '.join(sorted(_KEYS))}"
         )
@@ -37,7 +47,8 @@ def trace_from_query(query: str | Mapping[str, Any], config: SwitchConfig) -> Tr
         stop=_stop(_first_given(fields.get("stop"), config.stop)),
         temperature=_temperature(fields.get("temperature")),
     )
-    return trace.with_id(str(fields.get("trace_id") or content_id(trace.query)))
+    trace_id = fields.get("trace_id")
+    return trace.with_id(content_id(trace.query) if trace_id is None else str(trace_id))
 
 
 def _messages(fields: Mapping[str, Any]) -> tuple[Message, ...]:

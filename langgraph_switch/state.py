@@ -7,21 +7,37 @@ Knows nothing of engines or of the rules of a response.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypeAlias, final
 
 from langgraph.channels import Topic
 from langgraph.channels.delta import DeltaChannel
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 
-class TraceUpdate(TypedDict):
-    """A change of one trace: it begins, it grows, or it is replaced when it ends."""
+@final
+class Beginning(TypedDict):
+    """A run begins with these traces, whatever an earlier one of its thread has left."""
+
+    traces: list[dict[str, Any]]
+
+
+@final
+class Growth(TypedDict):
+    """A trace goes on: its new segments."""
 
     index: int
-    trace: NotRequired[dict[str, Any]]
-    """The whole trace, when it begins or ends."""
-    segments: NotRequired[list[dict[str, Any]]]
-    """New segments, while it goes on."""
+    segments: list[dict[str, Any]]
+
+
+@final
+class Ending(TypedDict):
+    """A trace has ended: the whole of it."""
+
+    index: int
+    trace: dict[str, Any]
+
+
+TraceUpdate: TypeAlias = Beginning | Growth | Ending
 
 
 def fold_traces(
@@ -30,12 +46,14 @@ def fold_traces(
     """Apply updates in order; associative over batches of writes, as a delta channel needs."""
     folded = list(traces)
     for update in (one for write in writes for one in write):
-        index = update["index"]
-        if "trace" in update:
-            folded[index : index + 1] = [update["trace"]]
+        if "traces" in update:
+            folded = list(update["traces"])
+        elif "trace" in update:
+            folded[update["index"]] = update["trace"]
         else:
-            grown = [*folded[index]["segments"], *update["segments"]]
-            folded[index] = folded[index] | {"segments": grown}
+            before = folded[update["index"]]
+            grown = [*before["segments"], *update["segments"]]
+            folded[update["index"]] = before | {"segments": grown}
     return folded
 
 
