@@ -189,7 +189,7 @@ class SwitchConfig(_Frozen):
     `load` reads a `switch.json`, `save` writes one; both directions lose nothing.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     candidates: tuple[CandidateSpec, ...]
     """At least two, in the order in which the switcher knows them as model 0, 1, 2 ..."""
     switcher: SwitcherSpec = RandomSwitcherSpec()

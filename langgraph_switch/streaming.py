@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from langgraph_switch.floor import Decision
 from langgraph_switch.stops import find_stop, held_length
-from langgraph_switch.trace import Segment, Trace
+from langgraph_switch.trace import Trace
 
 
 class DecisionEvent(TypedDict):

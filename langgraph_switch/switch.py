@@ -9,18 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from langgraph_switch.assembly import Assembly
 from langgraph_switch.candidates import Candidate
-from langgraph_switch.config import (
-    FixedSwitcherSpec,
-    LMSwitcherSpec,
-    ModelRef,
-    RandomSwitcherSpec,
-    SwitchConfig,
-)
+from langgraph_switch.config import SwitchConfig
 from langgraph_switch.engines.base import Continuation, Engine, OnToken
-from langgraph_switch.errors import ConfigError, InputError
+from langgraph_switch.errors import InputError
 from langgraph_switch.floor import (
     Decision,
     anchor_decision,
@@ -32,12 +26,7 @@ from langgraph_switch.floor import (
 )
 from langgraph_switch.seeds import derive_uniform
 from langgraph_switch.switchers.base import Switcher, Turn
-from langgraph_switch.switchers.lm import LMSwitcher
-from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
 from langgraph_switch.trace import Segment, Trace
-
-SWITCHER: Literal["switcher"] = "switcher"
-"""The key under which `engines` may hold the LM switcher's engine."""
 
 # Byte-level tokens may end inside a character several times in a row.
 _CHARACTER_TOKENS = 8
@@ -74,19 +63,12 @@ class Switch:
             ConfigError: The loaded parts do not fit together.
         """
         self.config = config
-        self._engines = dict(engines or {})
-        known = {*config.names, SWITCHER}
-        if unknown := sorted(set(self._engines) - known):
-            raise ConfigError(
-                f"`engines` names {unknown[0]!r}, which is no candidate.",
-                hint=f"use the names {', '.join(sorted(known))}",
-            )
-        self._pool = None
+        assembly = Assembly(config, engines or {})
         self.candidates = {
-            spec.name: Candidate(spec, self._engine(spec.name, spec), config)
+            spec.name: Candidate(spec, assembly.candidate_engine(spec), config)
             for spec in config.candidates
         }
-        self.switcher = switcher or self._make_switcher()
+        self.switcher = switcher or assembly.switcher()
         fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
         self._has_many_tokenizers = len(fingerprints) > 1
 
@@ -211,54 +193,6 @@ class Switch:
         """
         room = trace.num_tokens_left - self.config.segment.max_tokens
         return min(room, _CHARACTER_TOKENS) if self._has_many_tokenizers and room > 0 else None
-
-    def _make_switcher(self) -> Switcher:
-        names = self.config.names
-        match self.config.switcher:
-            case RandomSwitcherSpec(weights=weights):
-                return RandomSwitcher(names, weights)
-            case FixedSwitcherSpec(order=order):
-                return FixedSwitcher(names, order)
-            case LMSwitcherSpec() as spec:
-                return LMSwitcher(
-                    self._engine(SWITCHER, self._switcher_ref(spec)),
-                    names,
-                    prompt=spec.prompt,
-                    sampling=spec.sampling,
-                    segment_tokens=self.config.segment.max_tokens,
-                )
-
-    def _switcher_ref(self, spec: LMSwitcherSpec) -> ModelRef:
-        """Return the switcher's model; on a candidate's base only the adapter is its own."""
-        if spec.candidate is None:
-            fields = spec.model_dump(exclude={"kind", "candidate", "prompt", "sampling"})
-            return ModelRef.model_validate(fields)
-        base = self.config.candidate(spec.candidate)
-        own_adapter = (spec.adapter, spec.adapter_revision)
-        adapter = own_adapter if spec.adapter else (base.adapter, base.adapter_revision)
-        return ModelRef(
-            model=base.model,
-            revision=base.revision,
-            adapter=adapter[0],
-            adapter_revision=adapter[1],
-            device=base.device,
-            dtype=base.dtype,
-        )
-
-    def _engine(self, name: str, ref: ModelRef) -> Engine:
-        if name in self._engines:
-            return self._engines[name]
-        if isinstance(self.config.switcher, LMSwitcherSpec) and name == SWITCHER:
-            given = self._engines.get(self.config.switcher.candidate or "")
-            if given is not None and self.config.switcher.adapter is None:
-                return given
-        from langgraph_switch.engines.pool import ModelPool  # noqa: PLC0415 - imports torch
-
-        if self._pool is None:
-            self._pool = ModelPool(kv_cache_bytes=self.config.limits.kv_cache_bytes)
-        resolve = self.config.resolve_model
-        changes = {"model": resolve(ref.model), "adapter": ref.adapter and resolve(ref.adapter)}
-        return self._pool.engine(ref.model_copy(update=changes), name=name)
 
 
 def _segment(

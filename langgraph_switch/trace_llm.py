@@ -27,7 +27,7 @@ from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError
 from langgraph_switch.graph import build_graph, recursion_limit, row_name
 from langgraph_switch.state import SwitchInput, SwitchOutput, SwitchState
-from langgraph_switch.streaming import DecisionEvent, Event
+from langgraph_switch.streaming import DecisionEvent
 from langgraph_switch.switch import Switch
 from langgraph_switch.trace import Trace
 
@@ -97,7 +97,7 @@ class TraceLLM(BaseLLM):
         self,
         prompts: list[str],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - no tokens to tell
         **kwargs: Any,
     ) -> LLMResult:
         with self._running(prompts, stop, kwargs) as call:
@@ -108,7 +108,7 @@ class TraceLLM(BaseLLM):
         self,
         prompts: list[str],
         stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> LLMResult:
         with self._running(prompts, stop, kwargs) as call:
@@ -222,7 +222,7 @@ class _Chunks:
     def __init__(self) -> None:
         self._decisions: dict[int, DecisionEvent] = {}
 
-    def convert(self, event: Event) -> GenerationChunk | None:
+    def convert(self, event: Any) -> GenerationChunk | None:
         if event["type"] == "decision":
             self._decisions[event["segment"]] = event
         elif event["type"] == "text":

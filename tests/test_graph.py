@@ -234,7 +234,7 @@ def test_streamed_text_is_the_final_text_and_ends_before_a_stop_string(
     if not any(one in text for one in stop):
         assert (trace.text, trace.finish_reason) == (text, "eos")
         return
-    # The stop string that is complete first ends the response; of several, the one that began first.
+    # Who is complete first ends the response; of several, the one that began first.
     end = min(text.index(one) + len(one) for one in stop if one in text)
     start = min(text[:end].index(one) for one in stop if one in text[:end])
     assert (trace.text, trace.finish_reason) == (text[:start], "stop")

@@ -153,7 +153,7 @@ def test_600_tokens_in_segments_of_5_pass_every_recursion_limit() -> None:
     assert chain.invoke({"word": "hello"}) == expected
     assert chain.batch([{"word": "hello"}]) == [expected]
     assert "".join(chain.stream({"word": "hello"})) == expected
-    assert RunnableLambda(lambda text: llm.invoke(text)).invoke("hello") == expected
+    assert RunnableLambda(llm.invoke).invoke("hello") == expected
     assert asyncio.run(chain.ainvoke({"word": "hello"})) == expected
 
 
@@ -216,7 +216,7 @@ def test_an_empty_query_is_refused(query: str) -> None:
 
 def test_too_long_a_query_names_the_candidate_and_what_to_set() -> None:
     llm = distinct(max_tokens=100)
-    with pytest.raises(ContextLengthError, match="'a' needs 2100 .* 52 too many") as caught:
+    with pytest.raises(ContextLengthError, match=r"'a' needs 2100 .* 52 too many") as caught:
         llm.invoke("x" * 2000)
     assert "set max_tokens to at most 48" in caught.value.hint
     with pytest.raises(ContextLengthError, match="shorten the query by 2 tokens"):

@@ -104,7 +104,7 @@ def merging_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
 @cache
 def metaspace_tokenizer() -> PreTrainedTokenizerFast:
     """Return a SentencePiece-like tokenizer: a text begins as if a blank stood before it."""
-    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))  # noqa: S106
     trainer = trainers.BpeTrainer(
         vocab_size=400,
         special_tokens=["<unk>", "<|end|>", *(f"<0x{b:02X}>" for b in range(256))],

@@ -53,7 +53,7 @@ def _top(
 
 @app.command()
 @with_option_groups
-def run(  # noqa: PLR0913, PLR0917 - options of one command
+def run(
     switch: SwitchOptions,
     jobs: JobOptions,
     display: ScreenOptions,

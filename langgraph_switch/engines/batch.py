@@ -176,7 +176,8 @@ class RowBatch:
             use_cache=True,
             logits_to_keep=1 + len(tree),
         )
-        return output.logits
+        logits: Tensor = output.logits
+        return logits
 
     def _as_argument(self, masks: dict[str, Tensor]) -> Tensor | dict[str, Tensor] | None:
         if not masks:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -129,20 +130,26 @@ class BatchCache(Cache):
     def __init__(self, layers: list[tuple[Tensor, Tensor]], *, capacity: int) -> None:
         """Start from columns that are filled already; none are allocated on first use."""
         self.span = Span(capacity=capacity)
-        super().__init__(layer_class_to_replicate=partial(BatchLayer, self.span))
+        make_layer: Any = partial(BatchLayer, self.span)
+        super().__init__(layer_class_to_replicate=make_layer)
         self.layers = [BatchLayer(self.span, keys, values) for keys, values in layers]
+
+    @property
+    def _own_layers(self) -> list[BatchLayer]:
+        return cast("list[BatchLayer]", self.layers)
 
     def tensors(self) -> list[tuple[Tensor, Tensor]]:
         """Return every layer's keys and values, [B, H, capacity, D]."""
-        return [(layer.keys, layer.values) for layer in self.layers]
+        return [layer.tensors() for layer in self._own_layers]
 
     def select(self, rows: Tensor) -> None:
         """Keep only some rows."""
-        for layer in self.layers:
-            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+        for layer in self._own_layers:
+            keys, values = layer.tensors()
+            layer.keys, layer.values = keys[rows], values[rows]
 
 
-class BatchLayer(CacheLayerMixin):
+class BatchLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer of a `BatchCache`; writes in place, returns views."""
 
     is_sliding = False
@@ -150,7 +157,7 @@ class BatchLayer(CacheLayerMixin):
     def __init__(
         self, span: Span, keys: Tensor | None = None, values: Tensor | None = None
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.span = span
         self.keys, self.values = keys, values
         self.is_initialized = keys is not None
@@ -169,14 +176,19 @@ class BatchLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         span = self.span
-        new_keys = self.keys[:, :, span.start : span.end]
-        new_values = self.values[:, :, span.start : span.end]
+        keys, values = self.tensors()
+        new_keys = keys[:, :, span.start : span.end]
+        new_values = values[:, :, span.start : span.end]
         if span.is_new is not None:
             key_states = torch.where(span.is_new, key_states, new_keys)
             value_states = torch.where(span.is_new, value_states, new_values)
         new_keys.copy_(key_states)
         new_values.copy_(value_states)
-        return self.keys[:, :, : span.end], self.values[:, :, : span.end]
+        return keys[:, :, : span.end], values[:, :, : span.end]
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Return keys and values, [B, H, capacity, D] each."""
+        return cast("tuple[Tensor, Tensor]", (self.keys, self.values))
 
     def get_seq_length(self) -> int:
         """Return the number of columns before those that the pass writes."""

@@ -42,7 +42,8 @@ class SharedModel:
             ModelLoadError: Its layers keep a state that cannot be cut back to a prefix.
         """
         _check_layers(module, source)
-        self.module = module.eval()
+        self.module = module
+        module.train(mode=False)
         self.source = source
         self.tokenizer = tokenizer
         self.lock = threading.RLock()
@@ -51,7 +52,7 @@ class SharedModel:
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
         )
         self.eos_token_ids = _eos_token_ids(module)
-        self.vocab_size = int(module.get_input_embeddings().weight.shape[0])
+        self.vocab_size = _num_embeddings(module)
         self._adapters: set[str] = set()
         self._active: str | None = None
         self._peft: Any = None
@@ -77,7 +78,7 @@ class SharedModel:
                     self._peft.load_adapter(folder, adapter_name=name)
             except Exception as err:
                 raise load_error(source, err) from err
-            self.module.eval()
+            self.module.train(mode=False)
             self._adapters.add(name)
             self._active = name
             self.activate(None)
@@ -122,8 +123,8 @@ def load_shared_model(
                 trust_remote_code=False,
             )
         if dtype == "auto" and target.type == "cpu" and module.dtype != torch.float32:
-            module = module.float()
-        module = module.to(target)
+            torch.nn.Module.to(module, dtype=torch.float32)
+        torch.nn.Module.to(module, device=target)
     except (RuntimeError, MemoryError) as err:
         if isinstance(err, MemoryError | torch.OutOfMemoryError) or "allocate" in str(err):
             raise EngineOutOfMemoryError(
@@ -187,7 +188,7 @@ def available_devices() -> list[str]:
     return found
 
 
-def load_error(source: str, err: Exception) -> ModelLoadError:
+def load_error(source: str, err: Exception) -> ModelLoadError:  # noqa: PLR0911 - a table
     """Return the error that says what went wrong with a source, and what to do."""
     chain: list[BaseException] = []
     link: BaseException | None = err
@@ -248,11 +249,11 @@ class _QuietTransformers:
 
     def __enter__(self) -> None:
         self._was_enabled = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *_: object) -> None:
         if self._was_enabled:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _check_source(source: str) -> None:
@@ -318,6 +319,12 @@ def _check_layers(module: PreTrainedModel, source: str) -> None:
 
 def _torch_dtype(dtype: DType) -> Any:
     return "auto" if dtype == "auto" else getattr(torch, dtype)
+
+
+def _num_embeddings(module: PreTrainedModel) -> int:
+    weight = module.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)  # noqa: S101 - tells the type checker
+    return weight.shape[0]
 
 
 def _eos_token_ids(module: PreTrainedModel) -> tuple[int, ...]:

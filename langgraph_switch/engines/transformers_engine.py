@@ -186,7 +186,7 @@ class TransformersEngine:
 
     def _batch(
         self,
-        requests: Sequence[GenerateRequest] | Sequence[LabelRequest],
+        requests: Sequence[GenerateRequest | LabelRequest],
         *,
         num_new_columns: int,
         forks: Sequence[str | None] | None = None,
@@ -204,7 +204,7 @@ class TransformersEngine:
         )
 
     def _keep_rows(
-        self, requests: Sequence[GenerateRequest] | Sequence[LabelRequest], batch: RowBatch
+        self, requests: Sequence[GenerateRequest | LabelRequest], batch: RowBatch
     ) -> None:
         for request, row in zip(requests, batch.rows, strict=True):
             self._store.put(request.row, row)

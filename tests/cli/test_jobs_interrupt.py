@@ -22,7 +22,7 @@ main()
 
 def _kill_after(num_answers: int, how: signal.Signals, arguments: list[str], output: Path) -> int:
     command = [sys.executable, "-c", _MAIN, *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:  # noqa: S603
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
         while not output.exists() or output.read_bytes().count(b"\n") < num_answers:
             assert process.poll() is None, process.communicate()
