@@ -7,14 +7,13 @@ Knows nothing of engines or of the rules of a response.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NotRequired, TypeAlias, final, final
+from typing import Annotated, Any, NotRequired, TypeAlias, final
 
 from langgraph.channels import Topic
 from langgraph.channels.delta import DeltaChannel
 from typing_extensions import TypedDict
 
 
-@final
 @final
 class Beginning(TypedDict):
     """A run begins with these traces, whatever an earlier one of its thread has left."""
@@ -23,7 +22,6 @@ class Beginning(TypedDict):
 
 
 @final
-@final
 class Growth(TypedDict):
     """A trace goes on: its new segments."""
 
@@ -31,7 +29,6 @@ class Growth(TypedDict):
     segments: list[dict[str, Any]]
 
 
-@final
 @final
 class Ending(TypedDict):
     """A trace has ended: the whole of it."""
