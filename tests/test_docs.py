@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from langgraph_switch.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_readmes_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(BLOCKS) >= 2
+    names: dict[str, object] = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    assert "32" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_the_readmes_configuration_is_valid() -> None:
+    (block,) = re.findall(r"```python no-run\n(.*?)```", README, flags=re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    assert names["llm"].config.anchor_name == "aligned"  # type: ignore[attr-defined]
+
+
+def test_the_readmes_commands_exist() -> None:
+    for line in re.findall(r"^langgraph-switch .*$", README, flags=re.MULTILINE):
+        command, *words = line.split()[1:]
+        shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+        assert shown.exit_code == 0
+        for option in (word for word in words if word.startswith("--")):
+            assert option in shown.output
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], check=False
+    )
+    assert done.returncode == 0
+
+
+def test_the_readme_is_short_and_comes_to_the_point() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 120
+    assert next(i for i, line in enumerate(lines) if line.startswith("make demo")) < 20
+    assert next(i for i, line in enumerate(lines) if "llm.invoke" in line) < 35
