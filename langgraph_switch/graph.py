@@ -138,11 +138,12 @@ class _Nodes:
             emitters = [TextEmitter(i, t, writer) for i, t in zip(indices, before, strict=True)]
             for emitter, old, turn in zip(emitters, before, turns, strict=True):
                 for number in range(len(old.segments), len(turn.trace.segments)):
-                    emitter.push(number, speaker, turn.trace.segments[number].text)
+                    cue = turn.trace.segments[number]
+                    emitter.push(number, cue, cue.text)
 
             def on_token(position: int, token: NewToken) -> None:
                 number = len(turns[position].trace.segments)
-                emitters[position].push(number, speaker, token.text)
+                emitters[position].push(number, decisions[position], token.text)
 
             drafts = _keeping_traces(
                 state, lambda: self._switch.write(speaker, turns, decisions, on_token)
@@ -230,7 +231,8 @@ def _draft_json(index: int, cues: Sequence[Segment], draft: Draft) -> dict[str, 
 def _show_rest(index: int, grown: Trace, ended: Trace, writer: StreamWriter) -> None:
     """Show what was held back as a possible stop string, or as half a character."""
     emitter = TextEmitter(index, grown, writer)
-    emitter.push(len(ended.segments) - 1, ended.segments[-1].speaker, ended.text[len(grown.text) :])
+    last = len(ended.segments) - 1
+    emitter.push(last, ended.segments[last], ended.text[len(grown.text) :])
     emitter.flush()
 
 

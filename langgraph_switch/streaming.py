@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from langgraph_switch.floor import Decision
 from langgraph_switch.stops import find_stop, held_length
-from langgraph_switch.trace import Trace
+from langgraph_switch.trace import Segment, Trace
 
 
 class DecisionEvent(TypedDict):
@@ -33,6 +33,8 @@ class TextEvent(TypedDict):
     trace: int
     segment: int
     speaker: str
+    decided_by: str
+    probabilities: list[float] | None
     text: str
 
 
@@ -55,6 +57,8 @@ class EndEvent(TypedDict):
 
 Event: TypeAlias = DecisionEvent | TextEvent | SegmentEvent | EndEvent
 Write: TypeAlias = Callable[[Event], None]
+Source: TypeAlias = Decision | Segment
+"""What says who writes a segment, before it is written and after."""
 
 
 def decision_event(index: int, trace: Trace, decision: Decision) -> DecisionEvent:
@@ -65,7 +69,7 @@ def decision_event(index: int, trace: Trace, decision: Decision) -> DecisionEven
         segment=len(trace.segments),
         speaker=decision.speaker,
         decided_by=decision.decided_by,
-        probabilities=list(decision.probabilities) if decision.probabilities else None,
+        probabilities=_listed(decision.probabilities),
     )
 
 
@@ -82,27 +86,27 @@ class TextEmitter:
         self._write = write
         self._longest = max(map(len, trace.stop), default=0)
         self._tail = trace.text[-self._longest :] if trace.stop else ""
-        self._held: deque[tuple[int, str, str]] = deque()
+        self._held: deque[tuple[int, Source, str]] = deque()
         left = held_length(self._tail, self._stop)
         for number, segment in reversed(list(enumerate(trace.segments))):
             if not left:
                 break
             if piece := segment.text[-left:]:
-                self._held.appendleft((number, segment.speaker, piece))
+                self._held.appendleft((number, segment, piece))
                 left -= len(piece)
 
-    def push(self, segment: int, speaker: str, text: str) -> None:
+    def push(self, segment: int, source: Source, text: str) -> None:
         """Take new text, and show what can be shown."""
         if not text:
             return
-        self._held.append((segment, speaker, text))
+        self._held.append((segment, source, text))
         if not self._stop:
             self._release(keep=0)
             return
         before = len(self._tail)
         self._tail += text
         stopped_at = find_stop(self._tail, self._stop, start=before)
-        if stopped_at is not None:  # The engine stops here: the rest is never shown.
+        if stopped_at is not None and source.decided_by != "cue":  # No more will be shown.
             self._release(keep=len(self._tail) - stopped_at)
             return
         self._release(keep=held_length(self._tail, self._stop))
@@ -115,13 +119,25 @@ class TextEmitter:
     def _release(self, *, keep: int) -> None:
         left = sum(len(text) for _, _, text in self._held) - keep
         while left > 0:
-            segment, speaker, text = self._held.popleft()
+            segment, source, text = self._held.popleft()
             if len(text) > left:
-                self._held.appendleft((segment, speaker, text[left:]))
-            self._emit(segment, speaker, text[:left])
+                self._held.appendleft((segment, source, text[left:]))
+            self._emit(segment, source, text[:left])
             left -= len(text)
 
-    def _emit(self, segment: int, speaker: str, text: str) -> None:
+    def _emit(self, segment: int, source: Source, text: str) -> None:
         self._write(
-            TextEvent(type="text", trace=self._index, segment=segment, speaker=speaker, text=text)
+            TextEvent(
+                type="text",
+                trace=self._index,
+                segment=segment,
+                speaker=source.speaker,
+                decided_by=source.decided_by,
+                probabilities=_listed(source.probabilities),
+                text=text,
+            )
         )
+
+
+def _listed(probabilities: tuple[float, ...] | None) -> list[float] | None:
+    return None if probabilities is None else list(probabilities)

@@ -27,7 +27,6 @@ from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError
 from langgraph_switch.graph import build_graph, recursion_limit, row_name
 from langgraph_switch.state import SwitchInput, SwitchOutput, SwitchState
-from langgraph_switch.streaming import DecisionEvent
 from langgraph_switch.switch import Switch
 from langgraph_switch.trace import Trace
 
@@ -122,11 +121,10 @@ class TraceLLM(BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        chunks = _Chunks()
         with self._running([prompt], stop, kwargs) as call:
             config = self._run_config(call)
             for event in self._own_graph.stream(call, config, stream_mode="custom"):
-                if chunk := chunks.convert(event):
+                if chunk := _chunk(event):
                     if run_manager:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
@@ -138,11 +136,10 @@ class TraceLLM(BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        chunks = _Chunks()
         with self._running([prompt], stop, kwargs) as call:
             config = self._run_config(call)
             async for event in self._own_graph.astream(call, config, stream_mode="custom"):
-                if chunk := chunks.convert(event):
+                if chunk := _chunk(event):
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
@@ -216,27 +213,14 @@ def usage(trace: Trace) -> dict[str, Any]:
     }
 
 
-class _Chunks:
-    """Turns the events of one streamed trace into LangChain's chunks."""
-
-    def __init__(self) -> None:
-        self._decisions: dict[int, DecisionEvent] = {}
-
-    def convert(self, event: Any) -> GenerationChunk | None:
-        if event["type"] == "decision":
-            self._decisions[event["segment"]] = event
-        elif event["type"] == "text":
-            decision = self._decisions.get(event["segment"])
-            source = {
-                "speaker": event["speaker"],
-                "segment": event["segment"],
-                "text": event["text"],
-                "decided_by": decision["decided_by"] if decision else None,
-                "probabilities": decision["probabilities"] if decision else None,
-            }
-            # A list, because LangChain adds chunks up: lists are joined, other values clash.
-            return GenerationChunk(text=event["text"], generation_info={"provenance": [source]})
-        elif event["type"] == "end":
-            trace = Trace.from_json(event["data"])
-            return GenerationChunk(text="", generation_info=generation_info(trace))
-        return None
+def _chunk(event: Any) -> GenerationChunk | None:
+    """Return what LangChain hears of an event, if anything."""
+    if event["type"] == "text":
+        keys = ("speaker", "segment", "text", "decided_by", "probabilities")
+        source = {key: event[key] for key in keys}
+        # A list, because LangChain adds chunks up: lists are joined, other values clash.
+        return GenerationChunk(text=event["text"], generation_info={"provenance": [source]})
+    if event["type"] == "end":
+        trace = Trace.from_json(event["data"])
+        return GenerationChunk(text="", generation_info=generation_info(trace))
+    return None

@@ -74,6 +74,15 @@ def test_a_decision_names_the_segment_that_it_is_about() -> None:
     assert event["probabilities"] == [0.25, 0.75]
 
 
+def test_a_cue_with_a_stop_string_is_shown_though_nothing_follows() -> None:
+    engines = {"a": ScriptedEngine(["y" * 7]), "b": ScriptedEngine(["x" * 7, ""])}
+    config = switch_config("ab", max_tokens=20, answer_cue="\n\nSo:", stop=["\n\n"])
+    llm = SwitchLLM(
+        config=config.with_changes(switcher={"kind": "fixed", "order": ["a"]}), engines=engines
+    )
+    assert "".join(llm.stream("q")) == "x" * 7 + "y" * 7 + "\n\nSo:"
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     texts=st.lists(st.text("ab.", max_size=8), min_size=1, max_size=6),
@@ -89,7 +98,7 @@ def test_a_cue_is_shown_whatever_stop_strings_it_holds(
     config = switch_config(
         candidates=candidates,
         segment={"max_tokens": 7},
-        max_tokens=16,
+        max_tokens=20,
         answer_cue=cue,
         switcher={"kind": "fixed", "order": ["a", "b"]},
     )
