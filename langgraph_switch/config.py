@@ -278,6 +278,11 @@ class SwitchConfig(_Frozen):
         """Return how a candidate's tokens are drawn."""
         return candidate.sampling or self.sampling
 
+    def _model_references(self) -> list[str]:
+        specs = [*self.candidates, self.switcher]
+        named = [spec for spec in specs if isinstance(spec, ModelRef | LMSwitcherSpec)]
+        return [ref for spec in named for ref in (spec.model, spec.adapter) if ref is not None]
+
     def resolve_model(self, model: str) -> str:
         """Return a model reference with `./folder` resolved beside the loaded file."""
         if self._base_dir is not None and model.startswith("./"):
@@ -335,7 +340,8 @@ class SwitchConfig(_Frozen):
             )
         _refuse_newer_schema(data, file)
         config = _validated(cls, data, where=str(file))
-        config._base_dir = file.parent.resolve()  # noqa: SLF001
+        if "./" in {ref[:2] for ref in config._model_references()}:  # noqa: SLF001
+            config._base_dir = file.parent.resolve()  # noqa: SLF001
         return config
 
     def save(self, path: str | Path) -> Path:

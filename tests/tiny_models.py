@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, repeat
@@ -120,6 +121,10 @@ def metaspace_tokenizer() -> PreTrainedTokenizerFast:
             decoders.Strip(" ", 1, 0),
         ]
     )
+    described = json.loads(backend.to_str())
+    # The trainer knows bytes only as special tokens; they are ordinary ones that have a text.
+    described["added_tokens"] = described["added_tokens"][:2]
+    backend = Tokenizer.from_str(json.dumps(described))
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")  # noqa: S106
 
 

@@ -28,7 +28,7 @@ class IncrementalDetokenizer:
         self._ids: list[int] = []
         self._num_shown = 0  # Tokens of `_ids` whose text has been returned.
         self._shown_text = ""
-        for token_id in context[-_CONTEXT_TOKENS:]:
+        for token_id in context[self._clean_start(context) :]:
             self.push(token_id)
 
     def push(self, token_id: int) -> str:
@@ -57,8 +57,17 @@ class IncrementalDetokenizer:
 
     def _show(self, num_tokens: int, text: str) -> str:
         piece = text[len(self._shown_text) :]
-        first = max(0, self._num_shown - _KEPT_TOKENS) if piece else 0
+        # The next window begins where this piece did: between two characters, and with text.
+        first = self._num_shown if piece else 0
         self._ids = self._ids[first:]
         self._num_shown = num_tokens - first
         self._shown_text = self._tokenizer.decode(self._ids[: self._num_shown]) if first else text
         return piece
+
+    def _clean_start(self, context: Sequence[int]) -> int:
+        """Return where to begin reading the context so that no character is cut."""
+        latest = max(0, len(context) - _CONTEXT_TOKENS)
+        for start in range(latest, max(0, latest - _KEPT_TOKENS), -1):
+            if not self._tokenizer.decode(context[start:]).startswith(BROKEN):
+                return start
+        return latest
