@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/switching.py`: models, contestants, measuring, tables."""

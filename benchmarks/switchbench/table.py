@@ -1,0 +1,165 @@
+"""Results as tables for people, as Markdown for the README, and against their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from switchbench.contestants import Ours, Plain, Published
+from switchbench.timing import CaseResult
+
+LIMIT_TO_GENERATE = {"5M": 1.1, "90M": 1.35}
+LIMIT_TO_PUBLISHED = 0.5
+LIMIT_OVERHEAD_MS = 3.0
+LIMIT_IMPORT_S = 0.3
+TITLES = {Plain.name: "one model's generate()", Published.name: "published loop", Ours.name: "ours"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure and what it may be at most."""
+
+    what: str
+    value: float
+    limit: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the figure keeps to its limit."""
+        return self.value <= self.limit
+
+
+def targets(results: Sequence[CaseResult], imports: dict[str, float]) -> list[Target]:
+    """Return every promise that these results allow to check."""
+    found: list[Target] = []
+    for result in results:
+        case = result.case
+        if case.batch != 1:
+            continue
+        found += [
+            Target(
+                f"{case.size}: ours / generate()",
+                result.paired_ratio(Ours.name, Plain.name),
+                LIMIT_TO_GENERATE[case.size],
+            ),
+            Target(
+                f"{case.size}: ours / published",
+                result.paired_ratio(Ours.name, Published.name),
+                LIMIT_TO_PUBLISHED,
+            ),
+            Target(
+                f"{case.size}: LangGraph and LangChain, ms per segment",
+                result.overhead_ms_per_segment(),
+                LIMIT_OVERHEAD_MS,
+            ),
+        ]
+    seconds = imports["langgraph_switch"]
+    found.append(Target("import beyond langchain-core's, s", seconds, LIMIT_IMPORT_S))
+    return found
+
+
+def show(
+    console: Console,
+    results: Sequence[CaseResult],
+    imports: dict[str, float],
+    machine: dict[str, Any],
+) -> None:
+    """Print everything."""
+    console.print(describe(machine), soft_wrap=True)
+    console.print(_speed_table(results))
+    console.print(_phase_table(results))
+    added = ", ".join(f"{n} +{s:.3f} s" for n, s in imports.items() if n != "langchain-core")
+    console.print(f"Import: langchain-core {imports['langchain-core']:.3f} s; beyond it: {added}")
+    table = Table("promise", "measured", "at most", "", title="Targets, batch 1")
+    for target in targets(results, imports):
+        mark = "[green]met[/]" if target.is_met else "[red]missed[/]"
+        table.add_row(target.what, f"{target.value:.2f}", f"{target.limit:.2f}", mark)
+    console.print(table)
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """Return one line about the machine and the versions."""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    pinned = " (pinned)" if machine["pinned_to_cpus"] else ""
+    return (
+        f"{machine['cpu']}, {machine['num_cpus']} CPUs; {machine['threads']} thread(s){pinned}; "
+        f"{'greedy' if machine['greedy'] else 'temperature 0.7, top-p 0.9'}; "
+        f"{machine['max_tokens']} tokens, segments of {machine['segment_tokens']}; "
+        f"Python {machine['python']}, {versions}"
+    )
+
+
+def markdown(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
+    """Return the table of the README."""
+    columns = (
+        "model",
+        "batch",
+        "`generate()`, tokens/s",
+        "published loop",
+        "ours",
+        "time, ours / `generate()`",
+        "time, ours / published loop",
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
+    for result in results:
+        speeds = [
+            f"{result.tokens_per_second(n):.0f}" for n in (Plain.name, Published.name, Ours.name)
+        ]
+        ratios = [
+            f"{result.paired_ratio(Ours.name, base):.2f}" for base in (Plain.name, Published.name)
+        ]
+        cells = [f"{result.num_parameters / 1e6:.1f} M", str(result.case.batch), *speeds, *ratios]
+        lines.append(f"| {' | '.join(cells)} |")
+    small = [r for r in results if r.case.batch == 1]
+    overhead = " / ".join(f"{r.overhead_ms_per_segment():.1f}" for r in small)
+    sizes = " / ".join(r.case.size for r in small)
+    lines += ["", f"LangGraph and LangChain add {overhead} ms per segment at batch 1 ({sizes}).",
+              f"Machine: {describe(machine)}."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _speed_table(results: Sequence[CaseResult]) -> Table:
+    table = Table(title="Medians of paired runs (in brackets: processor time)")
+    for column in ("model", "batch", "", "pairs", "s", "tokens/s", "/ generate()", "/ published"):
+        table.add_column(column, justify="left" if column in {"model", ""} else "right")
+    for result in results:
+        for name in (Plain.name, Published.name, Ours.name):
+            table.add_row(
+                result.case.size,
+                str(result.case.batch),
+                TITLES[name],
+                str(len(result.runs[name])),
+                f"{result.median(name):.2f} ({result.median(name, 'cpu_s'):.2f})",
+                f"{result.tokens_per_second(name):.0f}",
+                _ratio(result, name, Plain.name),
+                _ratio(result, name, Published.name),
+            )
+        table.add_section()
+    return table
+
+
+def _ratio(result: CaseResult, name: str, base: str) -> str:
+    if name == base:
+        return ""
+    wall, cpu = (result.paired_ratio(name, base, what) for what in ("wall_s", "cpu_s"))
+    return f"{wall:.2f} ({cpu:.2f})"
+
+
+def _phase_table(results: Sequence[CaseResult]) -> Table:
+    phases = list(results[0].phases())
+    table = Table("model", "batch", *phases, "ms/segment added", "KV MiB", title="Ours by phase")
+    for result in results:
+        seconds = result.phases()
+        total = sum(seconds.values())
+        table.add_row(
+            result.case.size,
+            str(result.case.batch),
+            *(f"{one:.2f} s  {100 * one / total:.0f} %" for one in seconds.values()),
+            f"{result.overhead_ms_per_segment():.2f} ({result.overhead_cpu_ms_per_segment():.2f})",
+            f"{result.kv_bytes / 2**20:.0f}",
+        )
+    return table

@@ -1,0 +1,218 @@
+"""Paired runs: the contestants take turns, so that a slow moment of the machine hits all alike.
+
+Knows nothing of how a contestant works.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from switchbench.contestants import (
+    WARM_UP_SEGMENT_TOKENS,
+    Contestant,
+    Job,
+    Models,
+    Ours,
+    Plain,
+    Published,
+    Run,
+)
+
+PACKAGES = ("torch", "transformers", "langchain-core", "langgraph")
+IMPORTS = {
+    "langchain-core": "from langchain_core.language_models.llms import BaseLLM",
+    "langgraph_switch": "import langgraph_switch",
+    "SwitchLLM": "from langgraph_switch import SwitchLLM",
+}
+"""What is imported, each behind langchain-core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One size and batch, and how often it is run."""
+
+    size: str
+    batch: int
+    pairs: int
+    published_pairs: int
+    """Pairs in which the published loop takes part: it is slow, and far from its limit."""
+
+
+@dataclass(slots=True)
+class CaseResult:
+    """The runs of a case, by contestant, in order."""
+
+    case: Case
+    num_parameters: int
+    num_segments: int
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+
+    def median(self, name: str, what: str = "wall_s") -> float:
+        """Return the median seconds of a contestant."""
+        return float(statistics.median(getattr(run, what) for run in self.runs[name]))
+
+    def paired_ratio(self, name: str, base: str, what: str = "wall_s") -> float:
+        """Return the median of the pairs' ratios."""
+        pairs = zip(self.runs[name], self.runs[base], strict=False)  # Not every pair has a (b).
+        ratios = [getattr(a, what) / getattr(b, what) for a, b in pairs]
+        return float(statistics.median(ratios))
+
+    def tokens_per_second(self, name: str) -> float:
+        """Return a contestant's median speed, all rows together."""
+        return statistics.median(run.num_tokens / run.wall_s for run in self.runs[name])
+
+    def phases(self) -> dict[str, float]:
+        """Return the switch's median seconds by phase."""
+        found = [_phases(run) for run in self.runs[Ours.name]]
+        return {phase: statistics.median(one[phase] for one in found) for phase in found[0]}
+
+    def overhead_ms_per_segment(self) -> float:
+        """Return what LangGraph, LangChain and the switch itself add to the engines."""
+        return self.phases()["graph and LangChain"] * 1e3 / self.num_segments
+
+    def overhead_cpu_ms_per_segment(self) -> float:
+        """Return the same in processor time, which other jobs of the machine touch less."""
+        seconds = [run.cpu_s - run.busy_cpu_s for run in self.runs[Ours.name]]
+        return statistics.median(seconds) * 1e3 / self.num_segments
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types, figures and single runs."""
+        names = [name for name in self.runs if name != Plain.name]
+        return {
+            **asdict(self.case),
+            "num_parameters": self.num_parameters,
+            "num_segments": self.num_segments,
+            "median_wall_s": {name: self.median(name) for name in self.runs},
+            "median_cpu_s": {name: self.median(name, "cpu_s") for name in self.runs},
+            "tokens_per_second": {name: self.tokens_per_second(name) for name in self.runs},
+            "paired_ratio_to_generate": {n: self.paired_ratio(n, Plain.name) for n in names},
+            "paired_cpu_ratio_to_generate": {
+                name: self.paired_ratio(name, Plain.name, "cpu_s") for name in names
+            },
+            "ratio_of_medians_to_generate": {
+                name: self.median(name) / self.median(Plain.name) for name in names
+            },
+            "paired_ratio_to_published": self.paired_ratio(Ours.name, Published.name),
+            "paired_cpu_ratio_to_published": self.paired_ratio(Ours.name, Published.name, "cpu_s"),
+            "phases_s": self.phases(),
+            "overhead_ms_per_segment": self.overhead_ms_per_segment(),
+            "overhead_cpu_ms_per_segment": self.overhead_cpu_ms_per_segment(),
+            "kv_bytes": self.kv_bytes,
+            "runs": {name: [asdict(run) for run in runs] for name, runs in self.runs.items()},
+        }
+
+    @property
+    def kv_bytes(self) -> int:
+        """Most bytes of keys and values that the switch held, all engines together."""
+        return max(
+            sum(clock.peak_kv_bytes for clock in run.clocks.values())
+            for run in self.runs[Ours.name]
+        )
+
+
+def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -> CaseResult:
+    """Run a case's pairs after a warm-up."""
+    plain, published, ours = Plain(models), Published(models), Ours(models)
+    contestants: tuple[Contestant, ...] = (plain, ours, published)
+    warm_up = replace(
+        job, segment_tokens=WARM_UP_SEGMENT_TOKENS, max_tokens=3 * WARM_UP_SEGMENT_TOKENS
+    )
+    for contestant in contestants:
+        contestant.run(warm_up, None)
+    result = CaseResult(case, models.num_parameters, job.num_segments)
+    for pair in range(case.pairs):
+        # The switch runs before the published loop, which follows its speakers.
+        order: list[Contestant] = [plain, ours] if pair % 2 == 0 else [ours, plain]
+        if pair < case.published_pairs:
+            order.append(published)
+        schedule: list[list[str]] | None = None
+        for contestant in order:
+            run = contestant.run(replace(job, seed=job.seed + pair), schedule)
+            _expect_all_tokens(run, job, contestant.name)
+            if contestant is ours:
+                schedule = run.speakers
+            result.runs.setdefault(contestant.name, []).append(run)
+            tell(f"{case.size}, batch {case.batch}, pair {pair + 1}/{case.pairs}: "
+                 f"{contestant.name} {run.wall_s:.1f} s")  # fmt: skip
+    return result
+
+
+def import_seconds(repeats: int) -> dict[str, float]:
+    """Return median seconds of langchain-core's import, and of what ours add to it."""
+    taken: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for _ in range(repeats):
+        for name, statement in IMPORTS.items():
+            taken[name].append(_import_seconds([IMPORTS["langchain-core"], statement]))
+    core = taken.pop("langchain-core")
+    beyond = {
+        name: statistics.median(s - c for s, c in zip(seconds, core, strict=True))
+        for name, seconds in taken.items()
+    }
+    return {"langchain-core": statistics.median(core)} | beyond
+
+
+def set_threads(num_threads: int, *, pin: bool) -> dict[str, Any]:
+    """Give torch its threads, and the process as many processors; return what it runs on."""
+    pinned: list[int] = []
+    if pin and hasattr(os, "sched_setaffinity"):
+        pinned = sorted(os.sched_getaffinity(0))[-num_threads:]
+        os.sched_setaffinity(0, pinned)
+    torch.set_num_threads(num_threads)
+    return {
+        "cpu": _cpu_name(),
+        "num_cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "pinned_to_cpus": pinned,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in (*PACKAGES, "langgraph-switch")},
+    }
+
+
+def _phases(run: Run) -> dict[str, float]:
+    clocks = list(run.clocks.values())
+    generate = sum(clock.generate_s for clock in clocks)
+    catch_up = sum(clock.catch_up_s for clock in clocks)
+    decode = sum(clock.decode_s for clock in clocks)
+    decide = sum(clock.decide_s for clock in clocks)
+    return {
+        "decide": decide,
+        "catch up": catch_up,
+        "decode": decode,
+        "sample, detokenise, copy": generate - catch_up - decode,
+        "graph and LangChain": run.wall_s - run.busy_s,
+    }
+
+
+def _expect_all_tokens(run: Run, job: Job, name: str) -> None:
+    expected = len(job.prompts) * job.max_tokens
+    if run.num_tokens != expected:
+        raise RuntimeError(f"{name} wrote {run.num_tokens} tokens instead of {expected}")
+
+
+def _import_seconds(statements: Sequence[str]) -> float:
+    lines = ["import time", "started = time.perf_counter()", *statements]
+    lines.append("print(time.perf_counter() - started)")
+    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

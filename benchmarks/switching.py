@@ -1,0 +1,130 @@
+"""What does switching cost? Ours against one model's `generate()` and the published loop.
+
+Makes random-weight llamas of about 5 M and 90 M parameters - three candidates and a switcher -
+and lets three contestants write 512 tokens per prompt in segments of 50, in turns: (a) one model's
+plain `generate()`; (b) the published loop, which tokenises and computes everything again for every
+segment and decides by free text; (c) `SwitchLLM` through LangChain and LangGraph.
+Downloads nothing.
+
+    python benchmarks/switching.py              # about 12 minutes with one thread
+    python benchmarks/switching.py --quick      # under 2 minutes, 200 tokens, no large batch
+    python benchmarks/switching.py --json results.json --markdown --check
+
+`--check`: exit code 1 if a promised limit is exceeded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from rich.console import Console
+from switchbench.contestants import Job, Models
+from switchbench.models import SIZES
+from switchbench.table import markdown, show, targets
+from switchbench.timing import Case, CaseResult, import_seconds, measure, set_threads
+
+SEGMENT_TOKENS = 50
+MAX_TOKENS, QUICK_MAX_TOKENS = 512, 200
+IMPORT_REPEATS = 7
+CASES = (
+    Case("5M", batch=1, pairs=5, published_pairs=5),
+    Case("5M", batch=8, pairs=3, published_pairs=1),
+    Case("90M", batch=1, pairs=3, published_pairs=1),
+    Case("90M", batch=8, pairs=1, published_pairs=1),
+)
+QUICK_CASES = tuple(
+    Case(size, batch, pairs=1, published_pairs=1)
+    for size, batch in (("5M", 1), ("5M", 8), ("90M", 1))
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and say by the exit code whether the targets were met."""
+    args = _parse(argv)
+    machine = set_threads(args.threads, pin=args.pin) | {
+        "greedy": args.greedy,
+        "max_tokens": args.tokens,
+        "segment_tokens": SEGMENT_TOKENS,
+    }
+    progress = Console(stderr=True)
+    imports = import_seconds(IMPORT_REPEATS)
+    results: list[CaseResult] = []
+    for size in args.sizes:
+        models = Models(SIZES[size], seed=args.seed)
+        for case in _cases(args):
+            if case.size != size:
+                continue
+            job = Job(
+                prompts=models.prompts(case.batch, seed=args.seed),
+                max_tokens=args.tokens,
+                segment_tokens=SEGMENT_TOKENS,
+                greedy=args.greedy,
+                seed=args.seed,
+            )
+            results.append(measure(models, case, job, progress.print))
+    show(Console(width=None if sys.stdout.isatty() else 130), results, imports, machine)
+    if args.markdown:
+        print(markdown(results, machine))
+    if args.json:
+        _save(args.json, results, imports, machine)
+    is_met = all(target.is_met for target in targets(results, imports))
+    return 0 if is_met or not args.check else 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
+    pin_help = "use as many processors as threads, all contestants alike (default)"
+    parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True, help=pin_help)
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--tokens", type=int, help=f"tokens of a response ({MAX_TOKENS})")
+    parser.add_argument("--repeats", type=int, help="pairs of every case, (b) in each")
+    parser.add_argument("--greedy", action="store_true", help="nobody samples tokens")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="one short pair of each but 90M x 8")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--markdown", action="store_true", help="print the README's table too")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    args = parser.parse_args(argv)
+    args.tokens = args.tokens or (QUICK_MAX_TOKENS if args.quick else MAX_TOKENS)
+    return args
+
+
+def _cases(args: argparse.Namespace) -> list[Case]:
+    known = {(case.size, case.batch): case for case in (QUICK_CASES if args.quick else CASES)}
+    wanted = [(size, batch) for size in args.sizes for batch in args.batches]
+    if args.quick:
+        wanted = [one for one in wanted if one in known]
+    cases = [known.get(one) or Case(*one, pairs=1, published_pairs=1) for one in wanted]
+    if args.repeats:
+        cases = [Case(c.size, c.batch, args.repeats, args.repeats) for c in cases]
+    return cases
+
+
+def _save(
+    path: Path, results: Sequence[CaseResult], imports: dict[str, float], machine: dict[str, Any]
+) -> None:
+    data = {
+        "machine": machine,
+        "cases": [result.to_json() for result in results],
+        "import_s": imports,
+        "targets": [asdict(t) | {"is_met": t.is_met} for t in targets(results, imports)],
+        "markdown": markdown(results, machine),
+    }
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
