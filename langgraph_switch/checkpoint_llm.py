@@ -5,7 +5,6 @@ Knows nothing of switching: it is a switch with nobody to switch to.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 from pydantic import Field, SkipValidation
@@ -21,7 +20,7 @@ from langgraph_switch.config import (
 )
 from langgraph_switch.engines.base import Engine
 from langgraph_switch.switch import Switch
-from langgraph_switch.trace_llm import TraceLLM
+from langgraph_switch.trace_llm import TraceLLM, computed_once
 
 _NAME = "checkpoint"
 _WHOLE_RESPONSE = SegmentSpec(max_tokens=100_000)
@@ -45,12 +44,12 @@ class CheckpointLLM(TraceLLM):
     dtype: DType = "auto"
     prompt: PromptSpec = PromptSpec()
     sampling: Sampling = Sampling()
-    max_tokens: int = 512
-    seed: int | None = None
+    max_tokens: int = Field(default=512, ge=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
     engine: SkipValidation[Engine | None] = Field(default=None, exclude=True, repr=False)
     """An engine to use instead of loading the model."""
 
-    @cached_property
+    @computed_once
     def switch(self) -> Switch:
         """The checkpoint at work; its weights are loaded here.
 
@@ -59,7 +58,7 @@ class CheckpointLLM(TraceLLM):
         """
         return Switch(self._config, engines={_NAME: self.engine} if self.engine else None)
 
-    @cached_property
+    @computed_once
     def _config(self) -> SwitchConfig:
         candidate = CandidateSpec(
             name=_NAME,
@@ -78,6 +77,10 @@ class CheckpointLLM(TraceLLM):
             "seed": self.seed,
         }
         return SoloConfig.from_dict(fields)
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return super()._identifying_params | {"engine": repr(self.engine)}
 
     @property
     def _llm_type(self) -> str:

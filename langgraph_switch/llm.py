@@ -6,7 +6,6 @@ Knows nothing of how candidates generate or of how they are trained.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +16,7 @@ from langgraph_switch.config import SwitchConfig
 from langgraph_switch.engines.base import Engine
 from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Switcher
-from langgraph_switch.trace_llm import TraceLLM
+from langgraph_switch.trace_llm import TraceLLM, computed_once
 
 
 class SwitchLLM(TraceLLM):
@@ -59,7 +58,7 @@ class SwitchLLM(TraceLLM):
         """
         return cls(config=embedded_config().with_changes(**changes))
 
-    @cached_property
+    @computed_once
     def switch(self) -> Switch:
         """The switch at work; its models are loaded here.
 
@@ -71,6 +70,13 @@ class SwitchLLM(TraceLLM):
     @property
     def _config(self) -> SwitchConfig:
         return self.config
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        # Whatever is not in the configuration is told apart by its `repr`.
+        engines = {name: repr(engine) for name, engine in (self.engines or {}).items()}
+        given = {"engines": engines, "switcher": repr(self.switcher)}
+        return super()._identifying_params | given
 
     @property
     def _llm_type(self) -> str:

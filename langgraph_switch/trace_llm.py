@@ -5,12 +5,14 @@ The base of `SwitchLLM` and `CheckpointLLM`. Knows nothing of models or of how a
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import uuid
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeAlias, TypeVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
@@ -26,11 +28,27 @@ from langgraph_switch._version import __version__
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError
 from langgraph_switch.graph import build_graph, recursion_limit, row_name
+from langgraph_switch.queries import trace_from_query
 from langgraph_switch.state import SwitchInput, SwitchOutput, SwitchState
 from langgraph_switch.switch import Switch
 from langgraph_switch.trace import Trace
 
+SwitchGraph: TypeAlias = CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]
+
+_T = TypeVar("_T")
 _CALL_OPTIONS = frozenset({"seed", "max_tokens", "temperature", "trace_id"})
+
+
+_LOADING = threading.RLock()
+
+
+class computed_once(cached_property[_T]):  # noqa: N801 - a decorator
+    """A `cached_property` that is computed by one thread only, as before Python 3.12."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Return the value, computing it on first use."""
+        with _LOADING:
+            return super().__get__(instance, owner)
 
 
 class TraceLLM(BaseLLM):
@@ -40,7 +58,9 @@ class TraceLLM(BaseLLM):
     `generation_info` holds `finish_reason`, `seed`, `usage` and the whole `trace`.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", ignored_types=(computed_once,)
+    )
 
     _options: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -53,13 +73,13 @@ class TraceLLM(BaseLLM):
     @abstractmethod
     def _config(self) -> SwitchConfig: ...
 
-    @cached_property
-    def graph(self) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
+    @computed_once
+    def graph(self) -> SwitchGraph:
         """The compiled state machine: `graph.invoke({"queries": [...]})`, subgraph, Studio."""
         return build_graph(self.switch)
 
-    @cached_property
-    def _own_graph(self) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
+    @computed_once
+    def _own_graph(self) -> SwitchGraph:
         # Inside somebody's graph, a call of this LLM is one call, not a subgraph of theirs.
         return build_graph(self.switch, checkpointer=False)
 
@@ -87,10 +107,27 @@ class TraceLLM(BaseLLM):
         options = {key: kwargs[key] for key in _CALL_OPTIONS if key in kwargs}
         if not options:
             return self, kwargs
-        loaded = {"switch": self.switch, "_own_graph": self._own_graph}
-        bound = self.model_copy(update=loaded)
+        _ = self._own_graph  # A copy has what is loaded before it is made.
+        bound = super().model_copy()
         bound._options = self._options | options  # noqa: SLF001
         return bound, {key: value for key, value in kwargs.items() if key not in options}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; one with other fields loads its own models."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            copied._forget_loaded()  # noqa: SLF001
+        return copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; what was loaded for its old value is forgotten."""
+        super().__setattr__(name, value)
+        if name in type(self).model_fields and name not in BaseLLM.model_fields:
+            self._forget_loaded()
+
+    def _forget_loaded(self) -> None:
+        for name in ("switch", "graph", "_own_graph", "_config"):
+            self.__dict__.pop(name, None)
 
     def _generate(
         self,
@@ -99,8 +136,9 @@ class TraceLLM(BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - no tokens to tell
         **kwargs: Any,
     ) -> LLMResult:
-        with self._running(prompts, stop, kwargs) as call:
-            output = self._own_graph.invoke(call, self._run_config(call))
+        call, config = self._call(prompts, stop, kwargs)
+        with self._running(call) as graph:
+            output = graph.invoke(call, config)
         return self._result([Trace.from_json(trace) for trace in output["traces"]])
 
     async def _agenerate(
@@ -110,8 +148,9 @@ class TraceLLM(BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,
     ) -> LLMResult:
-        with self._running(prompts, stop, kwargs) as call:
-            output = await self._own_graph.ainvoke(call, self._run_config(call))
+        call, config = self._call(prompts, stop, kwargs)
+        async with self._running_async(call) as graph:
+            output = await graph.ainvoke(call, config)
         return self._result([Trace.from_json(trace) for trace in output["traces"]])
 
     def _stream(
@@ -121,9 +160,9 @@ class TraceLLM(BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        with self._running([prompt], stop, kwargs) as call:
-            config = self._run_config(call)
-            for event in self._own_graph.stream(call, config, stream_mode="custom"):
+        call, config = self._call([prompt], stop, kwargs)
+        with self._running(call) as graph:
+            for event in graph.stream(call, config, stream_mode="custom"):
                 if chunk := _chunk(event):
                     if run_manager:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -136,41 +175,55 @@ class TraceLLM(BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        with self._running([prompt], stop, kwargs) as call:
-            config = self._run_config(call)
-            async for event in self._own_graph.astream(call, config, stream_mode="custom"):
-                if chunk := _chunk(event):
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
+        call, config = self._call([prompt], stop, kwargs)
+        async with self._running_async(call) as graph:
+            events: Any = graph.astream(call, config, stream_mode="custom")
+            async with aclosing(events):
+                async for event in events:
+                    if chunk := _chunk(event):
+                        if run_manager:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
 
-    @contextmanager
-    def _running(
+    def _call(
         self, prompts: list[str], stop: list[str] | None, options: dict[str, Any]
-    ) -> Iterator[SwitchInput]:
-        """Yield the graph's input, and leave nothing of the run in the engines."""
+    ) -> tuple[SwitchInput, RunnableConfig]:
+        """Return what the graph is called with, or refuse the options."""
         if unknown := sorted(set(options) - _CALL_OPTIONS):
             raise InputError(
                 f"{type(self).__name__} has no option {unknown[0]!r}.",
                 hint=f"use stop, {', '.join(sorted(_CALL_OPTIONS))}",
             )
-        options = self._options | options
-        given = {key: value for key, value in options.items() if value is not None}
-        if stop is not None:
-            given["stop"] = stop
-        run_id = uuid.uuid4().hex
-        try:
-            yield SwitchInput(
-                queries=[{"query": prompt} | given for prompt in prompts], run_id=run_id
-            )
-        finally:
-            self.switch.release([row_name(run_id, index) for index in range(len(prompts))])
-
-    def _run_config(self, call: SwitchInput) -> RunnableConfig:
-        queries = call["queries"]
-        limit = recursion_limit(self._config, len(queries), queries[0].get("max_tokens"))
+        given = {**self._options, **options, "stop": stop}
+        queries = [{"query": prompt} | given for prompt in prompts]
+        traces = [trace_from_query(query, self._config) for query in queries]
+        longest = max((trace.max_tokens for trace in traces), default=1)
+        limit = recursion_limit(self._config, len(queries), longest)
         # LangChain knows an LLM as a leaf: callbacks hear of its tokens, not of our steps.
-        return RunnableConfig(recursion_limit=limit, callbacks=[])
+        config = RunnableConfig(recursion_limit=limit, callbacks=[])
+        return SwitchInput(queries=queries, run_id=uuid.uuid4().hex), config
+
+    @contextmanager
+    def _running(self, call: SwitchInput) -> Iterator[SwitchGraph]:
+        """Yield the graph, and leave nothing of the run in the engines."""
+        graph = self._own_graph
+        try:
+            yield graph
+        finally:
+            self._release(call)
+
+    @asynccontextmanager
+    async def _running_async(self, call: SwitchInput) -> AsyncIterator[SwitchGraph]:
+        """Do as `_running`; neither loading nor waiting for an engine blocks the event loop."""
+        graph = await asyncio.to_thread(lambda: self._own_graph)
+        try:
+            yield graph
+        finally:
+            await asyncio.to_thread(self._release, call)
+
+    def _release(self, call: SwitchInput) -> None:
+        rows = [row_name(call["run_id"], index) for index in range(len(call["queries"]))]
+        self.switch.release(rows)
 
     def _result(self, traces: list[Trace]) -> LLMResult:
         total = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
