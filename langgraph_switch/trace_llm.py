@@ -95,7 +95,7 @@ class TraceLLM(BaseLLM):
 
     async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts; see `BaseLLM.agenerate`."""
-        bound, rest = self._bind_options(kwargs)
+        bound, rest = await asyncio.to_thread(self._bind_options, kwargs)
         return await super(TraceLLM, bound).agenerate(prompts, *args, **rest)
 
     def _bind_options(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
