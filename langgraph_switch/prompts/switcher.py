@@ -7,7 +7,7 @@ Knows nothing of engines or of how the answer is drawn.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,8 +66,8 @@ class SwitcherPrompt:
         self._tokenizer = tokenizer
         self._index = {name: index for index, name in enumerate(names)}
         self._before, after = _chat_frame(tokenizer) if kind == "chat" else ("", "")
-        encode = tokenizer.encode_chat if kind == "chat" else tokenizer.encode
-        self.labels = _label_ids(closing_question(len(names)) + after, len(names), encode)
+        question = closing_question(len(names)) + after
+        self.labels = _label_ids(question, len(names), tokenizer)
         self._kind = kind
 
     def render(self, trace: Trace) -> str:
@@ -92,18 +92,21 @@ class SwitcherPrompt:
 def _chat_frame(tokenizer: Tokenizer) -> tuple[str, str]:
     """Return what the chat template puts before and behind a user's words."""
     rendered = tokenizer.render_chat([Message(role="user", content=_SENTINEL)])
-    before, _, after = rendered.partition(_SENTINEL)
+    before, found, after = rendered.partition(_SENTINEL)
+    if not found:
+        raise ConfigError(
+            "The chat template of the switcher's tokenizer changes what a user says.",
+            hint="set switcher.prompt to 'plain'",
+        )
     return before, after
 
 
-def _label_ids(
-    question: str, num_candidates: int, encode: Callable[[str], tuple[int, ...]]
-) -> LabelIds:
+def _label_ids(question: str, num_candidates: int, tokenizer: Tokenizer) -> LabelIds:
     """Split question and label where all labels still agree.
 
     A tokenizer may merge the question's last blank with a label: then that token is the label's.
     """
-    whole = [encode(f"{question}{index}") for index in range(num_candidates)]
+    whole = [tokenizer.encode(f"{question}{index}") for index in range(num_candidates)]
     if len(set(whole)) < num_candidates:
         raise ConfigError(
             "The switcher's tokenizer gives two candidates the same label.",
