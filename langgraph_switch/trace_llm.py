@@ -88,6 +88,13 @@ class TraceLLM(BaseLLM):
         config = self._config.to_dict()
         return {"config": config, "options": self._options, "version": __version__}
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return a text's tokens in the anchor's vocabulary, for LangChain's token counts."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        anchor = self.switch.candidates[self._config.anchor_name]
+        return list(anchor.engine.tokenizer.encode(text))
+
     def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts; see `BaseLLM.generate`."""
         bound, rest = self._bind_options(kwargs)
