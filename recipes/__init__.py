@@ -1,0 +1,1 @@
+"""How shipped artifacts were made."""

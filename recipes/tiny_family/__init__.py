@@ -1,0 +1,1 @@
+"""Trains, measures and packs the embedded family; `python -m recipes.tiny_family`."""
