@@ -206,7 +206,7 @@ class TraceLLM(BaseLLM):
         traces = [trace_from_query(query, self._config) for query in queries]
         longest = max((trace.max_tokens for trace in traces), default=1)
         limit = recursion_limit(self._config, len(queries), longest)
-        # LangChain knows an LLM as a leaf: callbacks hear of its tokens, not of our steps.
+        # Callbacks hear of an LLM's tokens; of our steps only those of a graph around us.
         config = RunnableConfig(recursion_limit=limit, callbacks=[])
         return SwitchInput(queries=queries, run_id=uuid.uuid4().hex), config
 
