@@ -19,12 +19,14 @@ class SwitchError(Exception):
     """Base of every error that this package raises on purpose.
 
     Attributes:
+        message: What is wrong, and why.
         hint: What to do about it, as an instruction; empty when nothing can be done.
         retryable: Whether the same call may succeed later without a change.
     """
 
     def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
         super().__init__(f"{message}\n  Fix: {hint}" if hint else message)
+        self.message = message
         self.hint = hint
         self.retryable = retryable
 
@@ -102,6 +104,8 @@ class GenerationError(SwitchError):
         traces: Every trace of the call as far as it came, finished ones included.
     """
 
-    def __init__(self, message: str, *, traces: Sequence[Trace], hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, traces: Sequence[Trace], hint: str = "", retryable: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
         self.traces = tuple(traces)

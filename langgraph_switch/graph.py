@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from langgraph.cache.base import BaseCache
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, StreamWriter
@@ -46,10 +45,7 @@ DECIDE, APPEND, PREPARE = "decide", "append", "prepare"
 
 
 def build_graph(
-    switch: Switch,
-    *,
-    checkpointer: Checkpointer = None,
-    cache: BaseCache[Any] | None = None,
+    switch: Switch, *, checkpointer: Checkpointer = None
 ) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
     """Compile the state machine of a switch.
 
@@ -61,7 +57,6 @@ def build_graph(
         switch: The candidates, the switcher and the rules.
         checkpointer: Makes runs resumable: after a crash, `invoke(None, config)` goes on.
             False: never use the one of a graph that this one runs in.
-        cache: LangGraph's node cache.
     """
     graph = StateGraph(SwitchState, input_schema=SwitchInput, output_schema=SwitchOutput)
     nodes = _Nodes(switch)
@@ -76,7 +71,7 @@ def build_graph(
         graph.add_edge(node, APPEND)
     graph.add_conditional_edges(DECIDE, _route_to_speakers(speakers), list(speakers.values()))
     graph.add_conditional_edges(APPEND, nodes.route_on, [DECIDE, END])
-    return graph.compile(checkpointer=checkpointer, cache=cache, name="switch")
+    return graph.compile(checkpointer=checkpointer, name="switch")
 
 
 def generate_node(candidate: str) -> str:
@@ -242,4 +237,9 @@ def _keeping_traces(state: SwitchState, work: Callable[[], _T]) -> _T:
         return work()
     except (EngineError, InputError) as err:
         traces = [Trace.from_json(trace) for trace in state["traces"]]
-        raise GenerationError(f"The response broke off. {err}", traces=traces) from err
+        raise GenerationError(
+            f"The response broke off. {err.message}",
+            traces=traces,
+            hint=err.hint,
+            retryable=err.retryable,
+        ) from err

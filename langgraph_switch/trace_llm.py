@@ -9,7 +9,7 @@ import asyncio
 import threading
 import uuid
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, Self, TypeAlias, TypeVar
@@ -122,19 +122,18 @@ class TraceLLM(BaseLLM):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy; one with other fields loads its own models."""
         copied = super().model_copy(update=update, deep=deep)
-        if update:
-            copied._forget_loaded()  # noqa: SLF001
+        copied._forget_loaded(update or ())  # noqa: SLF001
         return copied
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; what was loaded for its old value is forgotten."""
         super().__setattr__(name, value)
-        if name in type(self).model_fields and name not in BaseLLM.model_fields:
-            self._forget_loaded()
+        self._forget_loaded([name])
 
-    def _forget_loaded(self) -> None:
-        for name in ("switch", "graph", "_own_graph", "_config"):
-            self.__dict__.pop(name, None)
+    def _forget_loaded(self, changed: Iterable[str]) -> None:
+        if (type(self).model_fields.keys() - BaseLLM.model_fields.keys()) & set(changed):
+            for name in ("switch", "graph", "_own_graph", "_config"):
+                self.__dict__.pop(name, None)
 
     def _generate(
         self,

@@ -16,6 +16,7 @@ from tiny_models import make_engine, random_model, switch_config
 
 from langgraph_switch import Switch, build_graph
 
+SEED = 11
 QUERIES = ["hello", "how are you?", "naïve 🙂"]
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     with SqliteSaver.from_conn_string(database) as saver:
         graph = build_graph(make_switch(), checkpointer=saver)
         is_new = not graph.get_state(config).values
-        queries = [{"query": query, "seed": 11} for query in QUERIES]
+        queries = [{"query": query, "seed": SEED} for query in QUERIES]
         start = {"queries": queries} if is_new else None
         for event in graph.stream(start, config, stream_mode="custom", durability=durability):
             if event["type"] == "segment":

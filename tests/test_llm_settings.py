@@ -15,9 +15,12 @@ from langgraph_switch.errors import InputError
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.switchers.simple import RandomSwitcher
 
+PLAIN: Any = {"kind": "plain"}
+
 
 def scripted(text: str, **fields: Any) -> CheckpointLLM:
-    return CheckpointLLM(model="m", engine=ScriptedEngine(lambda _: text), **fields)
+    defaults: dict[str, Any] = {"prompt": PLAIN}
+    return CheckpointLLM(model="m", engine=ScriptedEngine(lambda _: text), **(defaults | fields))
 
 
 def test_a_field_that_is_set_later_counts() -> None:
@@ -35,6 +38,7 @@ def test_a_copy_with_other_fields_is_another_llm() -> None:
     short = llm.model_copy(update={"max_tokens": 4})
     assert (short.invoke("q"), llm.invoke("q")) == ("hell", "hello you")
     assert llm.model_copy().switch is llm.switch
+    assert llm.model_copy(update={"tags": ["a"]}).switch is llm.switch
 
 
 def test_fields_can_be_made_configurable() -> None:
@@ -89,7 +93,7 @@ def test_models_are_loaded_once_by_threads_that_ask_at_once() -> None:
             num_built.append(1)
             return super()._config
 
-    llm = Slow(model="m", engine=ScriptedEngine(lambda _: "x"), max_tokens=1)
+    llm = Slow(model="m", prompt=PLAIN, engine=ScriptedEngine(lambda _: "x"), max_tokens=1)
     switches = []
 
     def ask() -> None:
@@ -134,6 +138,8 @@ def test_a_cache_tells_policies_and_engines_apart() -> None:
     assert len(engines["a"].calls) == num_calls
     assert ask(others, "a") == "BBAABB"
     assert [
-        CheckpointLLM(model="m", engine=one["a"], cache=cache, max_tokens=2).invoke("q")
+        CheckpointLLM(model="m", engine=one["a"], prompt=PLAIN, cache=cache, max_tokens=2).invoke(
+            "q"
+        )
         for one in (engines, others)
     ] == ["aa", "AA"]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import resume_program
 from langgraph.checkpoint.sqlite import SqliteSaver
 from tiny_models import make_engine, random_model, switch_config
 
 from langgraph_switch import ScriptedEngine, Switch, build_graph
 from langgraph_switch.trace import Trace
 
-PROGRAM = Path(__file__).with_name("resume_program.py")
+PROGRAM = Path(resume_program.__file__)
 _TIMES = ("decide_s", "generate_s", "prefill_tokens", "cached_tokens")
 
 
@@ -46,15 +47,23 @@ def without_times(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return traces
 
 
-@pytest.mark.parametrize("durability", ["sync", "async"])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, durability: str) -> None:
-    whole = run(tmp_path / "whole.sqlite", 0)
-    assert not whole["resumed"]
-    for kill_after in (3, 8):
+@pytest.fixture(scope="module")
+def whole() -> list[dict[str, Any]]:
+    """The run that nothing interrupts, without a checkpointer."""
+    queries = [{"query": query, "seed": resume_program.SEED} for query in resume_program.QUERIES]
+    graph = build_graph(resume_program.make_switch())
+    return without_times(graph.invoke({"queries": queries})["traces"])
+
+
+@pytest.mark.parametrize(("durability", "kills"), [("sync", (3, 8)), ("async", (6,))])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, durability: str, kills: tuple[int, ...], whole: list[dict[str, Any]]
+) -> None:
+    for kill_after in kills:
         run(tmp_path / "killed.sqlite", kill_after, durability)
     resumed = run(tmp_path / "killed.sqlite", 0)
     assert resumed["resumed"]
-    assert without_times(resumed["traces"]) == without_times(whole["traces"])
+    assert without_times(resumed["traces"]) == whole
     assert [trace["finish_reason"] for trace in resumed["traces"]] == ["length"] * 3
 
 

@@ -9,7 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from tiny_models import switch_config
 
 from langgraph_switch import ScriptedEngine, Switch, Trace, build_graph
-from langgraph_switch.errors import GenerationError
+from langgraph_switch.errors import EngineError, GenerationError
 from langgraph_switch.state import fold_traces
 
 _UPDATES = st.lists(
@@ -57,3 +57,16 @@ def test_a_broken_off_run_of_a_thread_leaves_nothing_to_the_next() -> None:
     traces = app.invoke({"queries": ["third"]}, thread)["traces"]
     assert [Trace.from_json(trace).query for trace in traces] == ["third"]
     assert Trace.from_json(traces[0]).text == "y" * 7 + "z" * 21 + "y" * 2
+
+
+def test_a_broken_off_response_says_what_its_cause_says_and_keeps_the_text() -> None:
+    busy = EngineError("The server is busy.", hint="wait a minute", retryable=True)
+    engines = {"a": ScriptedEngine([busy]), "b": ScriptedEngine(["so far"])}
+    config = switch_config(
+        "ab", switcher={"kind": "fixed", "order": ["a"]}, segment={"max_tokens": 6}
+    )
+    with pytest.raises(GenerationError, match=r"broke off\. The server is busy") as caught:
+        build_graph(Switch(config, engines=engines)).invoke({"queries": ["q"]})
+    assert (caught.value.hint, caught.value.retryable) == ("wait a minute", True)
+    assert caught.value.__cause__ is busy
+    assert [trace.text for trace in caught.value.traces] == ["so far"]
