@@ -371,18 +371,6 @@ def test_a_stream_that_is_closed_early_leaves_no_rows() -> None:
     assert llm.invoke("hello") == distinct().invoke("hello")
 
 
-async def test_a_cancelled_call_leaves_no_rows() -> None:
-    llm = distinct(max_tokens=300)
-    task = asyncio.create_task(llm.ainvoke("hello"))
-    await asyncio.sleep(0.1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await asyncio.sleep(0.5)  # The segment that was being written ends by itself.
-    llm.invoke("hello", max_tokens=5)
-    assert all(e.num_rows <= 1 for e in llm.engines.values())
-
-
 def test_a_checkpoint_alone_is_plain_generate() -> None:
     model = random_model()
     llm = CheckpointLLM(
