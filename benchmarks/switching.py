@@ -117,9 +117,10 @@ def _save(
     path: Path, results: Sequence[CaseResult], imports: dict[str, float], machine: dict[str, Any]
 ) -> None:
     data = {
+        "markdown": markdown(results, machine),
         "table": rows(results),
-        "machine": notes(results, machine),
-        "environment": machine,
+        "notes": notes(results, machine),
+        "machine": machine,
         "cases": [result.to_json() for result in results],
         "import_s": imports,
         "targets": [asdict(t) | {"is_met": t.is_met} for t in targets(results, imports)],
