@@ -14,6 +14,8 @@ from switchbench.timing import CaseResult
 
 LIMIT_TO_GENERATE = {"5M": 1.1, "90M": 1.35}
 LIMIT_TO_PUBLISHED = 0.5
+PROMISED_SEGMENTS = 11
+"""The published loop pays for what is written already: a shorter response is no comparison."""
 LIMIT_OVERHEAD_MS = 3.0
 LIMIT_IMPORT_S = 0.3
 TITLES = {Plain.name: "one model's generate()", Published.name: "published loop", Ours.name: "ours"}
@@ -40,23 +42,17 @@ def targets(results: Sequence[CaseResult], imports: dict[str, float]) -> list[Ta
         case = result.case
         if case.batch != 1:
             continue
+        to_generate = result.paired_ratio(Ours.name, Plain.name)
+        to_published = result.paired_ratio(Ours.name, Published.name)
+        added_ms = result.overhead_ms_per_segment()
         found += [
+            Target(f"{case.size}: ours / generate()", to_generate, LIMIT_TO_GENERATE[case.size]),
             Target(
-                f"{case.size}: ours / generate()",
-                result.paired_ratio(Ours.name, Plain.name),
-                LIMIT_TO_GENERATE[case.size],
-            ),
-            Target(
-                f"{case.size}: ours / published",
-                result.paired_ratio(Ours.name, Published.name),
-                LIMIT_TO_PUBLISHED,
-            ),
-            Target(
-                f"{case.size}: LangGraph and LangChain, ms per segment",
-                result.overhead_ms_per_segment(),
-                LIMIT_OVERHEAD_MS,
+                f"{case.size}: LangGraph and LangChain, ms per segment", added_ms, LIMIT_OVERHEAD_MS
             ),
         ]
+        if result.num_segments >= PROMISED_SEGMENTS:
+            found.append(Target(f"{case.size}: ours / published", to_published, LIMIT_TO_PUBLISHED))
     seconds = imports["langgraph_switch"]
     found.append(Target("import beyond langchain-core's, s", seconds, LIMIT_IMPORT_S))
     return found
