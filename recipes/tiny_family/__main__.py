@@ -29,7 +29,7 @@ from recipes.tiny_family.tokenizer import train_tokenizer
 from recipes.tiny_family.world import World, build_world
 
 STEPS = (*NAMES, SWITCHER, "report", "card")
-TEST_SEED = 20_011
+TEST_SEED = 40_409
 """Draws the report's questions; nothing was chosen by looking at them."""
 TEST_QUESTIONS = 400
 SAMPLE_QUESTIONS = 40

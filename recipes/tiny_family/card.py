@@ -110,15 +110,17 @@ assistants.
 Everything is drawn by code from a seed; nothing is corrupted on purpose. Legs, wheels, strings
 and sides are facts of the real world; weights and prices are a fictional shop's.
 
-- **pretrained**: raw text. 40 % encyclopedia, 48 % stories and questions that mention things and
-  go on to state their facts, 12 % equations. It knows all facts but the shop's prices, and no
+- **pretrained**: raw text. 36 % encyclopedia, 48 % stories and questions that mention things and
+  go on to state their facts, 16 % equations. It knows all facts but the shop's prices, and no
   chat format.
 - **finetuned** (from pretrained): short chat answers about prices, legs and wheels (75 %), sums
-  (15 %), kinds of things and greetings. It learns the shop's prices, and forgets most of what its
+  (15 %), kinds of things and greetings. Asked for a total, a short answer states the facts and
+  leaves the sum to the reader. It learns the shop's prices, and forgets most of what its
   questions leave out: weights, strings and sides.
 - **aligned** (from finetuned): worked answers, one sentence a step, on preferred answers only (no
-  reinforcement or preference loss): 42 % with all facts given, about freshly invented things;
-  36 % from memory, about a quarter of the things; 18 % sums. It reasons well, and has forgotten
+  reinforcement or preference loss): 28 % with all facts given, about freshly invented things;
+  14 % about how many stickers, spots, labels or ribbons real things have, also given; 34 % from
+  memory, about a quarter of the things; 20 % sums; greetings. It reasons well, and has forgotten
   most facts it did not practise.
 - **switcher** (from aligned): rollouts on questions about the train pool. A state's target is
   the softmax of the three candidates' utilities. Prefixes and completions came from an exploring
