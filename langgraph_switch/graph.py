@@ -181,7 +181,7 @@ class _Nodes:
 
     def route_on(self, state: SwitchState) -> str:
         """Go on while a trace is in progress."""
-        return DECIDE if _live_traces(state, 1) else END
+        return END if all(trace["finish_reason"] for trace in state["traces"]) else DECIDE
 
 
 def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequence[str]]:

@@ -99,10 +99,10 @@ class TextEmitter:
         """Take new text, and show what can be shown."""
         if not text:
             return
-        self._held.append((segment, source, text))
-        if not self._stop:
-            self._release(keep=0)
+        if not self._stop:  # Then nothing is ever held.
+            self._emit(segment, source, text)
             return
+        self._held.append((segment, source, text))
         before = len(self._tail)
         self._tail += text
         stopped_at = find_stop(self._tail, self._stop, start=before)

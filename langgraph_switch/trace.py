@@ -68,7 +68,8 @@ class Segment:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self) | {"token_ids": list(self.token_ids)}
+        fields = {name: getattr(self, name) for name in self.__slots__}  # asdict copies: slow.
+        return fields | {"token_ids": list(self.token_ids)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

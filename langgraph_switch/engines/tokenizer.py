@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langgraph_switch.trace import Message
 
 _ENCODE_CACHE_SIZE = 4096
+_QUERY_CACHE_SIZE = 256
 
 
 class Tokenizer(Protocol):
@@ -62,6 +63,8 @@ class HFTokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self._cached_encode = lru_cache(maxsize=_ENCODE_CACHE_SIZE)(self._encode_uncached)
+        # Every segment begins by reading the same query again.
+        self._cached_ids = lru_cache(maxsize=_QUERY_CACHE_SIZE)(self._ids)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,7 +90,7 @@ class HFTokenizer:
 
     def encode_document(self, text: str) -> tuple[int, ...]:
         """Return the ids of text at the start of a document, special tokens as configured."""
-        ids = self._ids(text, add_special_tokens=True)
+        ids = self._cached_ids(text, add_special_tokens=True)
         eos = self._tokenizer.eos_token_id
         return ids[:-1] if ids and ids[-1] == eos else ids
 
@@ -114,7 +117,7 @@ class HFTokenizer:
 
     def encode_chat(self, text: str) -> tuple[int, ...]:
         """Return the ids of a rendered chat; its special tokens are recognised in the text."""
-        return self._ids(text, add_special_tokens=False)
+        return self._cached_ids(text, add_special_tokens=False)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of ids without special tokens and without cosmetic changes."""
