@@ -21,6 +21,9 @@ from langgraph_switch import SwitchConfig, SwitchLLM
 from langgraph_switch.engines.models import SharedModel
 from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.engines.transformers_engine import TransformersEngine
+from langgraph_switch.loop import finish_traces
+from langgraph_switch.queries import trace_from_query
+from langgraph_switch.switchers.base import Turn
 from switchbench.models import Size, make_model, make_prompts, make_tokenizer, num_parameters
 from switchbench.probe import BusyTime, Clock, TimedEngine
 from switchbench.published_loop import PublishedLoop
@@ -187,9 +190,7 @@ class Ours:
     def run(self, job: Job, schedule: list[list[str]] | None = None) -> Run:  # noqa: ARG002
         """Do the job."""
         llm = self._llm(job)
-        for engine in self.engines.values():
-            engine.reset()
-        self._busy.reset()
+        self._reset_clocks()
         traces = _Traces()
         with _Stopwatch() as watch:
             if len(job.prompts) == 1:
@@ -198,11 +199,33 @@ class Ours:
                 llm.batch(list(job.prompts), config={"callbacks": [traces]}, seed=job.seed)
         run = watch.run(sum(traces.num_tokens))
         run.speakers = traces.speakers
+        self._read_clocks(run)
+        return run
+
+    def run_bare(self, job: Job) -> Run:
+        """Do the job with the same switch, without LangGraph and LangChain."""
+        switch = self._llm(job).switch
+        self._reset_clocks()
+        with _Stopwatch() as watch:
+            queries = [{"query": prompt, "seed": job.seed} for prompt in job.prompts]
+            traces = [trace_from_query(query, switch.config) for query in queries]
+            turns = [Turn(trace=trace, row=f"{index}") for index, trace in enumerate(traces)]
+            traces = finish_traces(switch, turns)
+        run = watch.run(sum(trace.num_tokens for trace in traces))
+        run.speakers = [[segment.speaker for segment in trace.segments] for trace in traces]
+        self._read_clocks(run)
+        return run
+
+    def _reset_clocks(self) -> None:
+        self._busy.reset()
+        for engine in self.engines.values():
+            engine.reset()
+
+    def _read_clocks(self, run: Run) -> None:
         run.clocks = {name: engine.clock for name, engine in self.engines.items()}
         clocks = run.clocks.values()
         run.busy_s = self._busy.wall_s - sum(clock.listening_s for clock in clocks)
         run.busy_cpu_s = self._busy.cpu_s - sum(clock.listening_cpu_s for clock in clocks)
-        return run
 
     def _llm(self, job: Job) -> SwitchLLM:
         """Return the LLM of a job, used once: its graph is built before the clock starts."""

@@ -57,6 +57,8 @@ class CaseResult:
     num_parameters: int
     num_segments: int
     runs: dict[str, list[Run]] = field(default_factory=dict)
+    bare_runs: list[Run] = field(default_factory=list)
+    """Runs of the switch without LangGraph and LangChain; at batch 1 only."""
 
     def median(self, name: str, what: str = "wall_s") -> float:
         """Return the median seconds of a contestant."""
@@ -77,14 +79,23 @@ class CaseResult:
         found = [_phases(run) for run in self.runs[Ours.name]]
         return {phase: statistics.median(one[phase] for one in found) for phase in found[0]}
 
-    def overhead_ms_per_segment(self) -> float:
-        """Return what LangGraph, LangChain and the switch itself add to the engines."""
-        return self.phases()["graph and LangChain"] * 1e3 / self.num_segments
+    def outside_ms_per_segment(self, *, bare: bool = False, cpu: bool = False) -> float:
+        """Return the time outside of the engines, with LangGraph and LangChain or without.
 
-    def overhead_cpu_ms_per_segment(self) -> float:
-        """Return the same in processor time, which other jobs of the machine touch less."""
-        seconds = [run.cpu_s - run.busy_cpu_s for run in self.runs[Ours.name]]
+        Args:
+            bare: Of the runs without them.
+            cpu: Processor time, which other jobs of the machine touch less.
+        """
+        runs = self.bare_runs if bare else self.runs[Ours.name]
+        seconds = [r.cpu_s - r.busy_cpu_s if cpu else r.wall_s - r.busy_s for r in runs]
         return statistics.median(seconds) * 1e3 / self.num_segments
+
+    def overhead_ms_per_segment(self, *, cpu: bool = False) -> float | None:
+        """Return what LangGraph and LangChain add to the same switch without them."""
+        if not self.bare_runs:
+            return None
+        with_them = self.outside_ms_per_segment(cpu=cpu)
+        return with_them - self.outside_ms_per_segment(bare=True, cpu=cpu)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, figures and single runs."""
@@ -106,10 +117,12 @@ class CaseResult:
             "paired_ratio_to_published": self.paired_ratio(Ours.name, Published.name),
             "paired_cpu_ratio_to_published": self.paired_ratio(Ours.name, Published.name, "cpu_s"),
             "phases_s": self.phases(),
-            "overhead_ms_per_segment": self.overhead_ms_per_segment(),
-            "overhead_cpu_ms_per_segment": self.overhead_cpu_ms_per_segment(),
+            "outside_engines_ms_per_segment": self.outside_ms_per_segment(),
+            "langgraph_langchain_ms_per_segment": self.overhead_ms_per_segment(),
+            "langgraph_langchain_cpu_ms_per_segment": self.overhead_ms_per_segment(cpu=True),
             "kv_bytes": self.kv_bytes,
             "runs": {name: [asdict(run) for run in runs] for name, runs in self.runs.items()},
+            "bare_runs": [asdict(run) for run in self.bare_runs],
         }
 
     @property
@@ -137,14 +150,20 @@ def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -
         if pair < case.published_pairs:
             order.append(published)
         schedule: list[list[str]] | None = None
+        paired_job = replace(job, seed=job.seed + pair)
         for contestant in order:
-            run = contestant.run(replace(job, seed=job.seed + pair), schedule)
+            run = contestant.run(paired_job, schedule)
             _expect_all_tokens(run, job, contestant.name)
             if contestant is ours:
                 schedule = run.speakers
             result.runs.setdefault(contestant.name, []).append(run)
-            tell(f"{case.size}, batch {case.batch}, pair {pair + 1}/{case.pairs}: "
-                 f"{contestant.name} {run.wall_s:.1f} s")  # fmt: skip
+            where = f"{case.size}, batch {case.batch}, pair {pair + 1}/{case.pairs}"
+            tell(f"{where}: {contestant.name} {run.wall_s:.1f} s")
+        if case.batch == 1 and pair < case.published_pairs:
+            bare = ours.run_bare(paired_job)
+            if bare.speakers != schedule:
+                raise RuntimeError("without LangGraph the switch took other turns")
+            result.bare_runs.append(bare)
     return result
 
 
@@ -181,7 +200,6 @@ def set_threads(num_threads: int, *, pin: bool) -> dict[str, Any]:
 
 def _phases(run: Run) -> dict[str, float]:
     clocks = list(run.clocks.values())
-    generate = sum(clock.generate_s for clock in clocks)
     catch_up = sum(clock.catch_up_s for clock in clocks)
     decode = sum(clock.decode_s for clock in clocks)
     decide = sum(clock.decide_s for clock in clocks)
@@ -189,8 +207,9 @@ def _phases(run: Run) -> dict[str, float]:
         "decide": decide,
         "catch up": catch_up,
         "decode": decode,
-        "sample, detokenise, copy": generate - catch_up - decode,
-        "graph and LangChain": run.wall_s - run.busy_s,
+        # Engines of one device take turns; where they do not, this is too little.
+        "sample, detokenise, copy": max(0.0, run.busy_s - decide - catch_up - decode),
+        "outside the engines": run.wall_s - run.busy_s,
     }
 
 

@@ -115,8 +115,8 @@ and sides are facts of the real world; weights and prices are a fictional shop's
   chat format.
 - **finetuned** (from pretrained): short chat answers about prices, legs and wheels (75 %), sums
   (15 %), kinds of things and greetings. Asked for a total, a short answer states the facts and
-  leaves the sum to the reader. It learns the shop's prices, and forgets much of what its
-  questions leave out.
+  leaves the sum to the reader. It learns the shop's prices, and forgets most of what its
+  questions leave out: weights, strings and sides.
 - **aligned** (from finetuned): worked answers, one sentence a step, on preferred answers only (no
   reinforcement or preference loss): 28 % with all facts given, about freshly invented things;
   14 % about how many stickers, spots, labels or ribbons real things have, also given; 34 % from
@@ -153,9 +153,8 @@ alone:
 {speakers}
 
 ## Limits
-One seed. The sentences of this world have {segment} tokens, as long as a segment, so a turn ends
-where a sentence ends; the rows with other segment lengths say what that is worth. Trained on
-these wordings, digits from 2 to 9 and totals up to 100: expect nonsense beyond. Arithmetic is the
-aligned checkpoint's alone, so switching cannot improve it. Scores on this world say nothing about
-real checkpoints.
+One seed. The sentences of this world have six tokens, as long as a segment, so a turn ends where
+a sentence ends; with other segment lengths the scores fall. Questions in other words, unknown
+things, counts above 9 and numbers above 100 are answered wrongly. Scores on this world say
+nothing about real checkpoints.
 """

@@ -107,7 +107,9 @@ def _story(rng: random.Random, world: World) -> str:
     words = RELATIONS[relation]
     items = draw_items(rng, world.pool(relation), rng.choice([1, 2, 2]))
     things = " and ".join(f"{count} {entity.plural}" for count, entity in items)
-    total = ask_total(RELATIONS[relation], [(n, e.plural) for n, e in items], draw_ending(rng))
+    total = ask_total(
+        RELATIONS[relation], [(n, e.plural) for n, e in items], draw_ending(rng, len(items))
+    )
     asked = f"{words.question.lower()} {things} {words.infinitive} in total."
     if len(items) == 1 and rng.random() < 0.6:  # noqa: PLR2004
         entity = items[0][1]
@@ -174,7 +176,7 @@ def _short_fact(rng: random.Random, world: World) -> Chat:
     query = ask_recall(rng, RELATIONS[relation], entity)
     if rng.random() < 0.4:  # noqa: PLR2004
         query = ask_total(
-            RELATIONS[relation], [(rng.choice(ONE_COUNTS), entity.plural)], draw_ending(rng)
+            RELATIONS[relation], [(rng.choice(ONE_COUNTS), entity.plural)], draw_ending(rng, 1)
         )
     return Chat(query, _opened(rng, relation, world.state(relation, entity)))
 
@@ -192,7 +194,7 @@ def _two_facts(rng: random.Random, world: World) -> Chat:
     query = f"{words.question} {things} {words.infinitive}?"
     if rng.random() < 0.5:  # noqa: PLR2004
         items = [(rng.choice(TWO_COUNTS), e.plural) for e in (first, second)]
-        query = ask_total(RELATIONS[relation], items, draw_ending(rng))
+        query = ask_total(RELATIONS[relation], items, draw_ending(rng, 2))
     answer = f"{world.state(relation, first)} {world.state(relation, second)}"
     return Chat(query, _opened(rng, relation, answer))
 
@@ -269,7 +271,7 @@ def _worked(rng: random.Random, words: Relation, facts: dict[Entity, int]) -> Ch
         steps = [words.state(entity, value), f"The answer is {value}."]
         return Chat(ask_recall(rng, words, entity), " ".join([plan(words), *steps]))
     items = draw_items(rng, pool, num_items)
-    query = ask_total(words, [(n, e.plural) for n, e in items], draw_ending(rng))
+    query = ask_total(words, [(n, e.plural) for n, e in items], draw_ending(rng, num_items))
     stated = [words.state(e, facts[e]) for _, e in items]
     return Chat(query, " ".join([plan(words), *stated, *_sums([(n, facts[e]) for n, e in items])]))
 

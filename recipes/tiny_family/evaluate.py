@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_switch import CheckpointLLM, SwitchConfig, SwitchLLM
-from langgraph_switch.config import GREEDY, LMSwitcherSpec, RandomSwitcherSpec, SegmentSpec
+from langgraph_switch.config import GREEDY, LMSwitcherSpec, RandomSwitcherSpec
 from langgraph_switch.switchers.base import Switcher, Turn
 from langgraph_switch.trace import Trace
 from langgraph_switch.trace_llm import TraceLLM
@@ -22,8 +22,6 @@ from recipes.tiny_family.switching import MAX_TOKENS, NAMES
 
 RANDOM, UNTUNED, TRAINED = "random switching", "untuned switcher", "trained switcher"
 ORACLE = "best single per question (oracle)"
-SEGMENT_LENGTHS = (3, 12, 24)
-"""Other lengths that the report tries; the switcher was trained at one."""
 _BATCH = 64
 
 
@@ -76,9 +74,6 @@ def conditions(folder: Path) -> Iterator[tuple[str, TraceLLM]]:
     yield UNTUNED, SwitchLLM(config=config.with_changes(switcher=untuned))
     trained = SwitchLLM(config=config)
     yield TRAINED, trained
-    for tokens in SEGMENT_LENGTHS:
-        changed = config.with_changes(segment=SegmentSpec(max_tokens=tokens))
-        yield f"trained, {tokens} tokens a segment", SwitchLLM(config=changed)
     for index, name in enumerate(NAMES):
         without = Without(trained.switch.switcher, index)
         yield f"trained without {name}", SwitchLLM(config=config, switcher=without)

@@ -30,8 +30,7 @@ class Share:
 def share(right: Sequence[bool], clusters: Sequence[str], seed: int = 0) -> Share:
     """Return the share of true values and its bootstrap interval.
 
-    Whole clusters are resampled: questions about one fact stand or fall together. Where all
-    answers agree resampling sees no doubt; the exact binomial bound over clusters stands in.
+    Whole clusters are resampled: questions about one fact stand or fall together.
     """
     groups: dict[str, list[bool]] = {}
     for is_right, cluster in zip(right, clusters, strict=True):
@@ -44,9 +43,4 @@ def share(right: Sequence[bool], clusters: Sequence[str], seed: int = 0) -> Shar
         means.append(100 * sum(s for s, _ in drawn) / sum(n for _, n in drawn))
     means.sort()
     low, high = means[int(_TAIL * _RESAMPLES)], means[int((1 - _TAIL) * _RESAMPLES) - 1]
-    doubt = 100 * (1 - _TAIL ** (1 / len(groups)))
-    if all(right):
-        low = 100 - doubt
-    if not any(right):
-        high = doubt
     return Share(round(100 * sum(right) / len(right), 1), round(low, 1), round(high, 1), len(right))

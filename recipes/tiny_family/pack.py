@@ -9,7 +9,6 @@ import copy
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from langgraph_switch.config import (
@@ -21,29 +20,25 @@ from langgraph_switch.config import (
     SwitchConfig,
 )
 from recipes.tiny_family.switching import MAX_TOKENS, NAMES, PLAIN_TEMPLATE, SEGMENT_TOKENS
-from recipes.tiny_family.tokenizer import CHAT_TEMPLATE, EOS_ID, PAD_ID, wrap_tokenizer
+from recipes.tiny_family.tokenizer import CHAT_TEMPLATE, EOS_ID, PAD_ID
 
 SWITCHER = "switcher"
 
 
 def save_checkpoint(
     folder: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    """Write a checkpoint, rounded to half precision."""
+) -> LlamaForCausalLM:
+    """Write a checkpoint and return it as it will be read: rounded to half precision."""
     rounded = copy.deepcopy(model).half()  # type: ignore[no-untyped-call]
     rounded.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=EOS_ID, pad_token_id=PAD_ID
     )
     rounded.save_pretrained(folder)
     is_chat = folder.name in NAMES[1:]
-    own = wrap_tokenizer(tokenizer.backend_tokenizer)
+    own = copy.deepcopy(tokenizer)
     own.chat_template = CHAT_TEMPLATE if is_chat else None
     own.save_pretrained(folder)
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read a checkpoint's tokenizer, without its chat template."""
-    return wrap_tokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return load_checkpoint(folder)
 
 
 def load_checkpoint(folder: Path) -> LlamaForCausalLM:

@@ -76,9 +76,9 @@ def ask_total(words: Relation, items: list[tuple[int, str]], ending: str) -> str
     return f"{words.question} do {things} {words.infinitive}{ending}?"
 
 
-def draw_ending(rng: random.Random) -> str:
+def draw_ending(rng: random.Random, num_items: int) -> str:
     """Return how a question for a total ends."""
-    return rng.choice(["", " in total", " in total"])
+    return rng.choice(["", " in total"]) if num_items == 1 else " in total"
 
 
 def draw_items(
@@ -104,7 +104,7 @@ def draw_question(rng: random.Random, world: World, pool: Pool, kind: QuestionTy
         )
     else:
         items = draw_items(rng, entities, 1 if kind == "one_entity" else 2)
-        ending = draw_ending(rng)
+        ending = draw_ending(rng, len(items))
         query = ask_total(RELATIONS[relation], [(n, e.plural) for n, e in items], ending)
         answer = sum(n * facts[e] for n, e in items)
         cluster = items[0][1].singular

@@ -28,16 +28,16 @@ class RolloutPlan:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One state and the utility of each candidate there; None where it had nothing to say."""
+    """One state and the utility of each candidate there; None where it could not write."""
 
     state: State
     utilities: tuple[float | None, ...]
 
     @property
     def spread(self) -> float:
-        """How much the choice matters here; having nothing to say is worth nothing."""
-        worth = [u or 0.0 for u in self.utilities]
-        return max(worth) - min(worth)
+        """How much the choice matters here."""
+        known = [u for u in self.utilities if u is not None]
+        return max(known) - min(known)
 
 
 def collect(
@@ -58,8 +58,6 @@ def collect(
         if speaker not in state.silent
     ]
     begun = family.extend([states[i] for i, _ in branches], [speaker for _, speaker in branches])
-    spoke = [b for b, state in enumerate(begun) if state.is_finished or not state.silent]
-    branches, begun = [branches[b] for b in spoke], [begun[b] for b in spoke]
     ends = run(family, [s for s in begun for _ in range(plan.completions)], policy)
     utilities: list[list[float | None]] = [[None] * len(NAMES) for _ in states]
     for b, (i, speaker) in enumerate(branches):

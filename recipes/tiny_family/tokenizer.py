@@ -73,11 +73,6 @@ def train_tokenizer(seed: int, world: World) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator(_sample(seed, world), trainer)
-    return wrap_tokenizer(core)
-
-
-def wrap_tokenizer(core: Tokenizer) -> PreTrainedTokenizerFast:
-    """Return the tokenizer as transformers knows it."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         eos_token=EOS,
