@@ -84,7 +84,7 @@ def describe(machine: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['num_cpus']} CPUs; {machine['threads']} thread(s){pinned}; "
         f"{'greedy' if machine['greedy'] else 'temperature 0.7, top-p 0.9'}; "
         f"{machine['max_tokens']} tokens, segments of {machine['segment_tokens']}; "
-        f"Python {machine['python']}, {versions}"
+        f"Python {machine['python']}, {versions} at commit {machine['commit']}"
     )
 
 

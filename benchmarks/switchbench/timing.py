@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+import langgraph_switch
 from switchbench.contestants import (
     WARM_UP_SEGMENT_TOKENS,
     Contestant,
@@ -193,6 +194,7 @@ def set_threads(num_threads: int, *, pin: bool) -> dict[str, Any]:
         "num_cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "pinned_to_cpus": pinned,
+        "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in (*PACKAGES, "langgraph-switch")},
     }
@@ -226,6 +228,19 @@ def _import_seconds(statements: Sequence[str]) -> float:
         [sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True
     )
     return float(done.stdout)
+
+
+def _commit() -> str:
+    """Return the commit of the measured package, `-dirty` if it was changed since."""
+    folder = Path(langgraph_switch.__file__).parent
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--match="]
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            git, cwd=folder, check=True, capture_output=True, text=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def _cpu_name() -> str:
