@@ -7,6 +7,7 @@ candidates or of how tokens are generated.
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _UNLIMITED_CONTEXT = 2**31
 _SUPPORTED_LAYERS = {"full_attention", "sliding_attention"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# Models that share a device take turns: threads that compute at once only slow each other down.
+_DEVICE_LOCKS: defaultdict[torch.device, threading.RLock] = defaultdict(threading.RLock)
 
 
 class SharedModel:
-    """One base model's weights, with any adapters on it, and the lock that guards them."""
+    """One base model's weights, with any adapters on it, and the lock of their device."""
 
     def __init__(self, module: PreTrainedModel, *, source: str, tokenizer: Tokenizer) -> None:
         """Serve an already loaded model.
@@ -46,7 +49,7 @@ class SharedModel:
         module.train(mode=False)
         self.source = source
         self.tokenizer = tokenizer
-        self.lock = threading.RLock()
+        self.lock = _DEVICE_LOCKS[module.device]
         config = module.config.get_text_config()
         self.max_context_tokens = int(
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from langgraph_switch.config import Sampling
 
-# Enough for most rows: a full sort of the vocabulary is the exception.
+# Enough for most rows: a full sort of a large vocabulary is the exception.
 _FIRST_LOOK = 128
+_SMALL_VOCABULARY = 2**15  # A CPU sorts so few as fast as it takes a first look.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +78,48 @@ class RowSampler:
 def sample_sorted(probabilities: Tensor, top_p: Tensor, top_k: Tensor, uniforms: Tensor) -> Tensor:
     """Draw from the most probable options only, by inverting their cumulated mass.
 
-    Only as many options are sorted as the row that needs most of them.
+    A CPU sorts values alone (numpy does so ten times as fast as torch sorts them with their
+    indices), then looks up which option has the rank that was drawn.
     """  # probabilities: [B, V], top_p and top_k: [B, 1], uniforms: [B] -> [B]
-    vocab_size = probabilities.shape[-1]
-    look = min(_FIRST_LOOK, vocab_size)
-    sorted_probabilities, order = probabilities.topk(look, dim=-1)
-    mass = sorted_probabilities.cumsum(dim=-1)
-    is_enough = (mass[:, -1:] >= top_p) | (top_k <= look)
-    if look < vocab_size and not bool(is_enough.all()):
-        sorted_probabilities, order = probabilities.sort(dim=-1, descending=True)
-        mass = sorted_probabilities.cumsum(dim=-1)
-    ranks = torch.arange(mass.shape[-1], device=mass.device)
-    is_kept = (mass - sorted_probabilities < top_p) & (ranks < top_k)
-    num_kept = is_kept.sum(dim=-1, keepdim=True)
+    values, order = _most_probable(probabilities, top_p, top_k)
+    mass = values.cumsum(dim=-1)
+    num_kept = torch.searchsorted(mass, top_p) + 1
+    num_kept = torch.minimum(num_kept, top_k).clamp_(max=values.shape[-1])
     kept_mass = mass.gather(-1, num_kept - 1)
     # The last kept option takes whatever rounding leaves over.
-    rank = (mass <= uniforms.unsqueeze(1) * kept_mass).sum(dim=-1, keepdim=True)
-    return order.gather(-1, torch.minimum(rank, num_kept - 1)).squeeze(1)
+    rank = torch.searchsorted(mass, uniforms.unsqueeze(1) * kept_mass, right=True)
+    rank = torch.minimum(rank, num_kept - 1)
+    if order is None:
+        return _option_at(rank, values, probabilities)
+    return order.gather(-1, rank).squeeze(1)
+
+
+def _most_probable(
+    probabilities: Tensor, top_p: Tensor, top_k: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return probabilities in descending order, enough of them, and the options they belong to."""
+    vocab_size = probabilities.shape[-1]
+    is_cpu = probabilities.device.type == "cpu"
+    if not is_cpu or vocab_size > _SMALL_VOCABULARY:
+        values, order = probabilities.topk(min(_FIRST_LOOK, vocab_size), dim=-1)
+        is_enough = (values.sum(dim=-1, keepdim=True) >= top_p) | (top_k <= values.shape[-1])
+        if bool(is_enough.all()):
+            return values, order
+    if not is_cpu:
+        values, order = probabilities.sort(dim=-1, descending=True)
+        return values, order
+    negative = probabilities.neg().numpy()
+    negative.sort(axis=-1)
+    return torch.from_numpy(negative).neg_(), None
+
+
+def _option_at(rank: Tensor, values: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the option at a rank; equals follow each other in the vocabulary's order."""
+    # rank: [B, 1], values: [B, V] sorted, probabilities: [B, V] -> [B]
+    value = values.gather(-1, rank)
+    is_equal = probabilities == value
+    found = is_equal.nonzero()
+    if len(found) == len(rank):
+        return found[:, 1]
+    nth = rank - (probabilities > value).sum(dim=-1, keepdim=True)
+    return (is_equal.cumsum(dim=-1) > nth).int().argmax(dim=-1)

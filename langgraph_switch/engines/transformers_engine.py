@@ -26,7 +26,7 @@ from langgraph_switch.errors import ContextLengthError, EngineError, EngineOutOf
 class TransformersEngine:
     """Continues token prefixes with a causal LM held by this process.
 
-    Thread-safe: calls on the same weights wait for each other, adapters included.
+    Thread-safe: calls on the same device wait for each other.
     """
 
     def __init__(

@@ -34,13 +34,15 @@ def reference(probabilities: list[float], top_p: float, top_k: int, uniform: flo
     top_k=st.integers(1, 50),
     uniform=st.floats(0, 1, exclude_max=True),
     first_look=st.sampled_from([1, 3, 128]),
+    small=st.sampled_from([0, 128]),
 )
 def test_draws_are_those_of_a_full_sort(
-    weights: list[int], top_p: float, top_k: int, uniform: float, first_look: int
+    weights: list[int], top_p: float, top_k: int, uniform: float, first_look: int, small: int
 ) -> None:
     probabilities = torch.tensor(weights, dtype=torch.float64) / sum(weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling_module, "_FIRST_LOOK", first_look)
+        patch.setattr(sampling_module, "_SMALL_VOCABULARY", small)
         drawn = sample_sorted(
             probabilities.unsqueeze(0),
             torch.tensor([[top_p]], dtype=torch.float64),
@@ -52,6 +54,21 @@ def test_draws_are_those_of_a_full_sort(
         cumulated = probabilities.sort(descending=True).values.cumsum(0)
         gaps = (cumulated - top_p).abs().min(), (cumulated - uniform * cumulated).abs().min()
         assert min(gaps) < 1e-9
+
+
+def test_options_of_equal_probability_keep_the_order_of_the_vocabulary() -> None:
+    probabilities = torch.tensor([[0.125, 0.25, 0.125, 0.25, 0.125, 0.125]] * 3)
+    drawn = [
+        sample_sorted(
+            probabilities,
+            torch.full((3, 1), 0.9),
+            torch.full((3, 1), 5),
+            torch.tensor([uniform, 0.0, 0.999]),
+        ).tolist()
+        for uniform in (0.1, 0.4, 0.6, 0.8, 0.95)
+    ]
+    assert [row[0] for row in drawn] == [1, 3, 0, 2, 4]
+    assert all(row[1:] == [1, 4] for row in drawn)
 
 
 def test_frequencies_are_the_probabilities_of_the_kept_options() -> None:
