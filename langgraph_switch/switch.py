@@ -6,9 +6,11 @@ LangGraph or LangChain.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from langgraph_switch.assembly import Assembly
 from langgraph_switch.candidates import Candidate
@@ -71,6 +73,12 @@ class Switch:
         self.switcher = switcher or assembly.switcher()
         fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
         self._has_many_tokenizers = len(fingerprints) > 1
+
+    def with_switcher(self, switcher: Switcher) -> Self:
+        """Return the same candidates under another policy; engines and their memory are shared."""
+        other = copy.copy(self)
+        other.switcher = switcher
+        return other
 
     def check(self, trace: Trace) -> None:
         """Refuse a trace that cannot be answered, before anything is computed.

@@ -1,0 +1,1 @@
+"""Learning to switch, offline: rollouts, training, evaluation and distillation as graphs."""

@@ -1,0 +1,83 @@
+"""Who completes a rollout: a choice with a name, because it decides what the labels mean.
+
+`random` is the paper's; `anchored` follows the anchor and strays with probability epsilon;
+`switcher` follows a trained switcher and strays alike, for a second and third round.
+Knows nothing of rollouts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from langgraph_switch.config import Sampling
+from langgraph_switch.errors import ConfigError
+from langgraph_switch.switchers.base import Switcher, Turn
+from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
+from langgraph_switch.trace import DecidedBy, Trace
+
+Completer: TypeAlias = Literal["random", "anchored", "switcher"]
+
+
+class EpsilonSwitcher:
+    """Follows another policy's first choice; with probability epsilon anybody may speak."""
+
+    decided_by: DecidedBy = "random"
+    sampling = Sampling(temperature=1, top_p=1)
+
+    def __init__(self, inner: Switcher, num_candidates: int, *, epsilon: float) -> None:
+        """Stray from a policy.
+
+        Raises:
+            ConfigError: `epsilon` is no probability.
+        """
+        if not 0 <= epsilon <= 1:
+            raise ConfigError(
+                f"epsilon is a probability, got {epsilon}.", hint="use a number from 0 to 1"
+            )
+        self._inner = inner
+        self._floor = epsilon / num_candidates
+        self._rest = 1 - epsilon
+
+    def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        """Return epsilon spread over all candidates, and the rest on the policy's first choice."""
+        mixed = []
+        for inner in self._inner.probabilities(turns):
+            best = max(range(len(inner)), key=inner.__getitem__)
+            mixed.append(
+                tuple(self._floor + self._rest * (index == best) for index in range(len(inner)))
+            )
+        return mixed
+
+    def check(self, trace: Trace) -> None:
+        """Refuse what the policy refuses."""
+        self._inner.check(trace)
+
+    def release(self, rows: Sequence[str]) -> None:
+        """Forget what the policy remembers of rows."""
+        self._inner.release(rows)
+
+
+def make_completer(
+    completer: Completer,
+    names: Sequence[str],
+    *,
+    anchor: str,
+    switcher: Switcher | None,
+    epsilon: float,
+) -> Switcher:
+    """Return the policy of a name.
+
+    Raises:
+        ConfigError: `switcher` is asked for and there is none.
+    """
+    if completer == "random":
+        return RandomSwitcher(names)
+    if completer == "anchored":
+        return EpsilonSwitcher(FixedSwitcher(names, [anchor]), len(names), epsilon=epsilon)
+    if switcher is None:
+        raise ConfigError(
+            "Rollouts completed by the switcher need a trained one.",
+            hint="name it with --switcher, or complete by 'random' or 'anchored'",
+        )
+    return EpsilonSwitcher(switcher, len(names), epsilon=epsilon)

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from langgraph_switch.scoring import Answer
+from langgraph_switch.trace import Message
+
+
+def answered(response: str, *references: str, choices: tuple[str, ...] = ()) -> Answer:
+    return Answer(
+        messages=(Message(role="user", content="Which one?"),),
+        response=response,
+        references=references,
+        choices=choices,
+    )
