@@ -8,15 +8,13 @@ Knows nothing of rollouts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
-from langgraph_switch.config import Sampling
+from langgraph_switch.config import Sampling, SwitchConfig
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.offline.settings import RolloutSettings
 from langgraph_switch.switchers.base import Switcher, Turn
 from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
 from langgraph_switch.trace import DecidedBy, Trace
-
-Completer: TypeAlias = Literal["random", "anchored", "switcher"]
 
 
 class EpsilonSwitcher:
@@ -58,26 +56,26 @@ class EpsilonSwitcher:
         self._inner.release(rows)
 
 
-def make_completer(
-    completer: Completer,
-    names: Sequence[str],
-    *,
-    anchor: str,
-    switcher: Switcher | None,
-    epsilon: float,
-) -> Switcher:
-    """Return the policy of a name.
+def make_completer(settings: RolloutSettings, config: SwitchConfig, switcher: Switcher) -> Switcher:
+    """Return the policy that writes prefixes and completions.
+
+    Args:
+        settings: Names it.
+        config: The candidates, and who anchors.
+        switcher: The switch's own, for the completer `switcher`.
 
     Raises:
-        ConfigError: `switcher` is asked for and there is none.
+        ConfigError: The switcher is to complete, and it only draws at random.
     """
-    if completer == "random":
+    names = config.names
+    if settings.completer == "random":
         return RandomSwitcher(names)
-    if completer == "anchored":
-        return EpsilonSwitcher(FixedSwitcher(names, [anchor]), len(names), epsilon=epsilon)
-    if switcher is None:
+    if settings.completer == "anchored":
+        anchored = FixedSwitcher(names, [config.anchor_name])
+        return EpsilonSwitcher(anchored, len(names), epsilon=settings.epsilon)
+    if isinstance(switcher, RandomSwitcher):
         raise ConfigError(
             "Rollouts completed by the switcher need a trained one.",
             hint="name it with --switcher, or complete by 'random' or 'anchored'",
         )
-    return EpsilonSwitcher(switcher, len(names), epsilon=epsilon)
+    return EpsilonSwitcher(switcher, len(names), epsilon=settings.epsilon)

@@ -9,28 +9,29 @@ Knows nothing of training or of the command line.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, StreamWriter
+from typing_extensions import TypedDict
 
-from langgraph_switch._version import __version__
+from langgraph_switch.errors import ConfigError
 from langgraph_switch.floor import Decision
 from langgraph_switch.loop import finish_traces
-from langgraph_switch.offline.labels import can_still_win, utilities
+from langgraph_switch.offline.labels import can_still_win
 from langgraph_switch.offline.responses import fresh_trace
+from langgraph_switch.offline.rows import rollout_row
 from langgraph_switch.offline.settings import RolloutSettings
 from langgraph_switch.offline.shards import ShardFolder
-from langgraph_switch.scoring import Score, score_answers
+from langgraph_switch.scoring import Score, ScoreResult, score_answers
 from langgraph_switch.seeds import derive_seed, derive_uniform
 from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.tasks import Example
-from langgraph_switch.trace import Trace
+from langgraph_switch.trace import Segment, Trace
 
 # With early stopping, completions come in this many rounds, with a look at the scores between.
 _EARLY_STOP_ROUNDS = 4
@@ -57,26 +58,43 @@ class RolloutJob:
         size = self.settings.chunk_queries
         return self.examples[index * size : (index + 1) * size]
 
+    def missing_chunks(self) -> list[int]:
+        """Return the chunks without a shard."""
+        return [index for index in range(self.num_chunks) if not self.shards.has(index)]
+
 
 class RolloutState(TypedDict, total=False):
     """Where a run is; traces as plain JSON types."""
 
-    chunk: int
+    todo: list[int]
+    """Chunks to be done; every one without a shard, if not given."""
+    chunk: int | None
+    """The chunk in flight; None when there is none left."""
     prefixes: list[dict[str, Any]]
     """Per query of the chunk its prefix trace and `cut`."""
     branches: list[list[dict[str, Any]]]
     """Per query and candidate the prefix with that candidate's segment."""
     scores: list[list[list[float | None]]]
     """Per query and candidate the scores of its completions; None where scoring failed."""
+    errors: list[str | None]
+    """Per query why a score failed."""
+
+
+RolloutGraph = CompiledStateGraph[RolloutState, None, RolloutState, RolloutState]
+MakeJob = Callable[[], RolloutJob]
 
 
 def build_rollout_graph(
-    job: RolloutJob, *, checkpointer: Checkpointer = None
-) -> CompiledStateGraph[RolloutState, None, RolloutState, RolloutState]:
+    job: RolloutJob | MakeJob, *, checkpointer: Checkpointer = None
+) -> RolloutGraph:
     """Compile the graph of a job.
 
     Stored shards are skipped, so calling it again goes on where an earlier run ended; with a
     checkpointer the chunk in flight is resumed at the step that was not finished.
+
+    Args:
+        job: What to work on, or how to make it: called when the graph runs for the first time.
+        checkpointer: Keeps the state of the chunk in flight.
     """
     nodes = _Nodes(job)
     graph = StateGraph(RolloutState)
@@ -91,48 +109,63 @@ def build_rollout_graph(
     return graph.compile(checkpointer=checkpointer, name="rollout")
 
 
+def rollout_recursion_limit(num_chunks: int) -> int:
+    """Return the super-steps that a run over so many chunks may take."""
+    return 5 * num_chunks + 2
+
+
 class _Nodes:
     """The steps of a job."""
 
-    def __init__(self, job: RolloutJob) -> None:
-        self._job = job
-        self._switch = job.switch
-        self._names = job.switch.config.names
+    def __init__(self, job: RolloutJob | MakeJob) -> None:
+        self._given = job
 
-    def next_chunk(self, state: RolloutState, writer: StreamWriter) -> RolloutState:
-        """Move on to the first chunk without a shard."""
-        chunk = state.get("chunk", -1) + 1
-        while chunk < self._job.num_chunks and self._job.shards.has(chunk):
-            writer({"type": "skipped", "queries": len(self._job.chunk(chunk))})
-            chunk += 1
-        return {"chunk": chunk, "prefixes": [], "branches": [], "scores": []}
+    @property
+    def _job(self) -> RolloutJob:
+        if not isinstance(self._given, RolloutJob):
+            self._given = self._given()
+        return self._given
+
+    @property
+    def _switch(self) -> Switch:
+        return self._job.switch
+
+    def next_chunk(self, state: RolloutState) -> RolloutState:
+        """Take the next chunk without a shard."""
+        given = state.get("todo")
+        todo = self._job.missing_chunks() if given is None else list(given)
+        while todo and self._job.shards.has(todo[0]):
+            todo.pop(0)
+        chunk = todo.pop(0) if todo else None
+        return {"todo": todo, "chunk": chunk, "prefixes": [], "branches": [], "scores": []}
 
     def route_on(self, state: RolloutState) -> str:
         """Stop behind the last chunk."""
-        return "prefix" if state["chunk"] < self._job.num_chunks else END
+        return END if state["chunk"] is None else "prefix"
 
     def prefix(self, state: RolloutState) -> RolloutState:
         """Write a whole response per query and cut it at a random place."""
-        examples = self._job.chunk(state["chunk"])
+        examples = self._examples(state)
         seed = self._job.settings.seed
         fresh = [fresh_trace(self._switch, example, seed=seed) for example in examples]
         turns = [Turn(trace, _row(example)) for example, trace in zip(examples, fresh, strict=True)]
         whole = finish_traces(self._switch, turns)
         cuts = [self._cut_share(trace) for trace in whole]
+        opens = self._switch.config.anchor.first
         return {
             "prefixes": [
-                {"cut": cut, "trace": cut_prefix(trace, cut, self._switch).to_json()}
+                {"cut": cut, "trace": cut_prefix(trace, cut, opens=opens).to_json()}
                 for trace, cut in zip(whole, cuts, strict=True)
             ]
         }
 
     def branch(self, state: RolloutState) -> RolloutState:
         """Let every candidate write one segment behind every prefix."""
-        examples = self._job.chunk(state["chunk"])
+        examples = self._examples(state)
         prefixes = [Trace.from_json(prefix["trace"]) for prefix in state["prefixes"]]
         branches: list[list[dict[str, Any]]] = [[] for _ in prefixes]
-        for speaker in self._names:
-            # One name, a row per engine: completions fork the prefix from it on every engine.
+        for speaker in self._switch.config.names:
+            # The same row for every speaker: completions fork the prefix from it on every engine.
             turns = [
                 Turn(trace, _row(example))
                 for example, trace in zip(examples, prefixes, strict=True)
@@ -146,12 +179,13 @@ class _Nodes:
 
     def complete(self, state: RolloutState, writer: StreamWriter) -> RolloutState:
         """Complete and score every branch k times, all in one stream of batches."""
-        settings = self._job.settings
+        completions = self._job.settings.completions
         branches = [[Trace.from_json(one) for one in row] for row in state["branches"]]
         scores: list[list[list[float | None]]] = [[[] for _ in row] for row in branches]
-        rounds = _EARLY_STOP_ROUNDS if settings.early_stop else 1
+        errors: list[str | None] = [None] * len(branches)
+        rounds = min(_EARLY_STOP_ROUNDS, completions) if self._job.settings.early_stop else 1
         for round_index in range(rounds):
-            upto = settings.completions * (round_index + 1) // rounds
+            upto = completions * (round_index + 1) // rounds
             wanted = [
                 (query, candidate, number)
                 for query, row in enumerate(scores)
@@ -159,24 +193,38 @@ class _Nodes:
                 if round_index == 0 or self._can_still_win(row, candidate)
                 for number in range(len(done), upto)
             ]
-            values = self._score_completions(state["chunk"], branches, wanted, writer)
-            for (query, candidate, _), value in zip(wanted, values, strict=True):
-                scores[query][candidate].append(value)
-        return {"scores": scores}
+            results = self._score_completions(self._examples(state), branches, wanted, writer)
+            for (query, candidate, _), result in zip(wanted, results, strict=True):
+                scores[query][candidate].append(result.value)
+                errors[query] = errors[query] or result.error
+        return {"scores": scores, "errors": errors}
 
     def store(self, state: RolloutState, writer: StreamWriter) -> RolloutState:
         """Write the chunk's rows as one shard."""
-        examples = self._job.chunk(state["chunk"])
+        examples = self._examples(state)
         rows = [
-            self._stored_row(example, prefix, scores)
-            for example, prefix, scores in zip(
-                examples, state["prefixes"], state["scores"], strict=True
+            rollout_row(
+                example,
+                prefix=Trace.from_json(prefix["trace"]),
+                cut=prefix["cut"],
+                scores=scores,
+                error=error,
+                settings=self._job.settings,
+            )
+            for example, prefix, scores, error in zip(
+                examples, state["prefixes"], state["scores"], state["errors"], strict=True
             )
         ]
-        self._job.shards.write(state["chunk"], rows)
-        self._release(examples)
-        writer({"type": "stored", "queries": len(rows)})
+        chunk = state["chunk"]
+        if chunk is not None:
+            self._job.shards.write(chunk, rows)
+        self._switch.release([_row(example) for example in examples])
+        writer({"type": "stored", "rows": rows})
         return {}
+
+    def _examples(self, state: RolloutState) -> Sequence[Example]:
+        chunk = state["chunk"]
+        return () if chunk is None else self._job.chunk(chunk)
 
     def _cut_share(self, trace: Trace) -> float:
         low, high = self._job.settings.min_cut, self._job.settings.max_cut
@@ -184,12 +232,11 @@ class _Nodes:
 
     def _score_completions(
         self,
-        chunk: int,
+        examples: Sequence[Example],
         branches: Sequence[Sequence[Trace]],
         wanted: Sequence[tuple[int, int, int]],
         writer: StreamWriter,
-    ) -> list[float | None]:
-        examples = self._job.chunk(chunk)
+    ) -> list[ScoreResult]:
         turns = []
         for query, candidate, number in wanted:
             row = _row(examples[query])
@@ -205,63 +252,30 @@ class _Nodes:
             examples[query].answer(trace.text)
             for (query, _, _), trace in zip(wanted, finished, strict=True)
         ]
-        return [result.value for result in score_answers(self._job.score, answers)]
+        return score_answers(self._job.score, answers)
 
     def _can_still_win(self, scores: Sequence[Sequence[float | None]], candidate: int) -> bool:
         known = [[value for value in row if value is not None] for row in scores]
+        if outside := [value for row in known for value in row if not 0 <= value <= 1]:
+            raise ConfigError(
+                f"Early stopping needs scores from 0 to 1; {self._job.score.name!r} gave "
+                f"{outside[0]:g}.",
+                hint="run without --early-stop",
+            )
         return can_still_win(known, candidate, completions=self._job.settings.completions)
 
-    def _stored_row(
-        self,
-        example: Example,
-        prefix: dict[str, Any],
-        scores: Sequence[Sequence[float | None]],
-    ) -> dict[str, Any]:
-        trace = Trace.from_json(prefix["trace"])
-        known = [[value for value in row if value is not None] for row in scores]
-        is_scored = all(known)
-        summary = utilities(
-            known if is_scored else [[0.0]] * len(known),
-            temperature=self._job.settings.soft_label_temperature,
-        )
-        return {
-            "query_id": example.id,
-            "query": example.query,
-            "cut": prefix["cut"],
-            "num_prefix_segments": len(trace.segments),
-            "num_prefix_tokens": trace.num_tokens,
-            "prefix": json.dumps(trace.to_json(), ensure_ascii=False),
-            "scores": known,
-            "means": list(summary.means),
-            "standard_errors": list(summary.standard_errors),
-            "label": summary.label if is_scored else -1,
-            "margin": summary.margin,
-            "is_tie": summary.is_tie,
-            "soft_labels": list(summary.soft_labels),
-            "num_completions": sum(len(row) for row in scores),
-            "num_failed_scores": sum(value is None for row in scores for value in row),
-            "completer": self._job.settings.completer,
-            "seed": trace.seed,
-            "package_version": __version__,
-        }
 
-    def _release(self, examples: Sequence[Example]) -> None:
-        self._switch.release([_row(example) for example in examples])
-
-
-def cut_prefix(trace: Trace, share: float, switch: Switch) -> Trace:
+def cut_prefix(trace: Trace, share: float, *, opens: bool) -> Trace:
     """Return the first segments of a response, as many as fit into a share of its tokens.
 
     A prefix ends where the switcher would be asked: behind the anchor's first segment, if the
     anchor opens every response.
     """
-    budget = share * trace.num_tokens
-    opens = switch.config.anchor.first
-    kept = list(_within(trace, budget)) or list(trace.segments[: 1 if opens else 0])
+    kept = list(_within(trace, share * trace.num_tokens)) or trace.segments[: 1 if opens else 0]
     return replace(trace, segments=tuple(kept), finish_reason=None)
 
 
-def _within(trace: Trace, budget: float) -> Iterator[Any]:
+def _within(trace: Trace, budget: float) -> Iterator[Segment]:
     used = 0
     for segment in trace.segments:
         used += len(segment.token_ids)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from langgraph_switch._version import __version__
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.offline.policies import Completer
+
+Completer: TypeAlias = Literal["random", "anchored", "switcher"]
 
 
 class RolloutSettings(BaseModel):
@@ -41,20 +42,34 @@ class RolloutSettings(BaseModel):
 
 
 def describe_run(
-    config: SwitchConfig, settings: RolloutSettings, *, task: dict[str, Any], switcher: str | None
+    config: SwitchConfig, settings: RolloutSettings, *, task: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the manifest of a run: everything that decides what its rows are."""
+    decisive = config.model_dump(mode="json", exclude_none=True, exclude={"limits", "seed"})
     described = {
-        "config": config.model_dump(mode="json", exclude={"limits", "seed"}),
+        "candidates": list(config.names),
+        "config": absolute_models(config, decisive),
         "settings": settings.model_dump(mode="json"),
         "task": task,
-        "completed_by_switcher": switcher,
     }
-    text = json.dumps(described, sort_keys=True)
     return {
         "kind": "rollouts",
         "package_version": __version__,
-        "config_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "candidates": list(config.names),
+        "config_hash": digest(described),
         **described,
     }
+
+
+def absolute_models(config: SwitchConfig, data: dict[str, Any]) -> dict[str, Any]:
+    """Return a dumped configuration with `./folder` references resolved, to be kept elsewhere."""
+    for spec in (*data["candidates"], data["switcher"]):
+        for key in ("model", "adapter"):
+            if spec.get(key):
+                spec[key] = config.resolve_model(spec[key])
+    return data
+
+
+def digest(value: Any) -> str:
+    """Return a short hash of plain JSON types."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

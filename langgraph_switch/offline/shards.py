@@ -38,8 +38,13 @@ class ShardFolder:
         self._refuse_other(json.loads(file.read_text(encoding="utf-8")), manifest)
 
     def has(self, index: int) -> bool:
-        """Return whether a shard is there, whole."""
-        return self._path(index).exists()
+        """Return whether a shard is there, whole; one that cannot be read is written again."""
+        arrow, parquet = _import_arrow()
+        try:
+            parquet.read_metadata(self._path(index))
+        except (FileNotFoundError, arrow.ArrowInvalid):
+            return False
+        return True
 
     def write(self, index: int, rows: Sequence[dict[str, Any]]) -> Path:
         """Write a shard, replacing it if it is there."""
@@ -60,16 +65,32 @@ class ShardFolder:
         return self.folder / f"shard-{index:05d}.parquet"
 
     def _refuse_other(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
+        there, now = _flat(found), _flat(expected)
         differing = [
-            f"{key}: {found.get(key)!r} there, {expected.get(key)!r} now"
-            for key in sorted({*found, *expected})
-            if found.get(key) != expected.get(key)
+            f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+            for key in sorted({*there, *now} - {"config_hash"})
+            if there.get(key) != now.get(key)
         ]
         if differing:
             raise ConfigError(
                 f"{str(self.folder)!r} holds rows of another run:\n  - " + "\n  - ".join(differing),
                 hint="choose another --out folder, or use the settings that made this one",
             )
+
+
+def _flat(data: Any, path: str = "") -> dict[str, Any]:
+    """Return nested plain JSON types as one value per path: `settings.completions`."""
+    if isinstance(data, dict) and data:
+        items = data.items()
+    elif isinstance(data, list) and data:
+        items = enumerate(data)
+    else:
+        return {path: data}
+    return {
+        key: value
+        for name, child in items
+        for key, value in _flat(child, f"{path}.{name}" if path else str(name)).items()
+    }
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
