@@ -26,6 +26,7 @@ class Candidate:
         self.prompt = CandidatePrompt(spec, engine.tokenizer)
         self._sampling = config.sampling_of(spec)
         self._masks_eos = config.eos_policy(spec) == "mask"
+        self._ends_at_sentence = config.segment.until == "sentence"
 
     def request(
         self, turn: Turn, *, max_new_tokens: int, extra_tokens: int | None = None
@@ -44,6 +45,7 @@ class Candidate:
             eos_token_ids=() if self._masks_eos else eos,
             masked_token_ids=eos if self._masks_eos else (),
             stop=trace.stop,
+            ends_at_sentence=self._ends_at_sentence,
             extra_tokens=extra_tokens,
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )

@@ -162,6 +162,9 @@ class SegmentSpec(_Frozen):
     """How long a speaker keeps the floor."""
 
     max_tokens: int = Field(default=50, ge=1, le=100_000)
+    until: Literal["length", "sentence"] = "length"
+    """`sentence`: the floor is given back where a sentence or a line ends, at the latest after
+    `max_tokens`; so hand-overs do not cut a thought."""
 
 
 class AnchorSpec(_Frozen):

@@ -1,4 +1,4 @@
-"""Stop strings in growing text: has one come, and what could still become one?
+"""Ends in growing text: has a stop string come, what could become one, does a sentence end?
 
 Pure functions of text, shared by engines (when to stop) and by streaming (what may be shown).
 """
@@ -6,6 +6,9 @@ Pure functions of text, shared by engines (when to stop) and by streaming (what 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+_SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")  # noqa: RUF001 - full-width on purpose
+_CLOSING = " \"')]}»”’*_"  # noqa: RUF001
 
 
 def find_stop(text: str, stop: Sequence[str], *, start: int = 0) -> int | None:
@@ -25,6 +28,13 @@ def held_length(text: str, stop: Sequence[str]) -> int:
         if any(string.startswith(text[-length:]) for string in stop if len(string) > length):
             return length
     return 0
+
+
+def ends_sentence(piece: str) -> bool:
+    """Return whether a piece of text ends a sentence or a line; closing quotes may follow."""
+    if "\n" in piece:
+        return True
+    return piece.rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
 
 
 class StopWatch:

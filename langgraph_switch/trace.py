@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 DecidedBy: TypeAlias = Literal["anchor", "switcher", "random", "fixed", "cue", "failover"]
-SegmentEnd: TypeAlias = Literal["length", "eos", "stop"]
+SegmentEnd: TypeAlias = Literal["length", "sentence", "eos", "stop"]
 ResponseEnd: TypeAlias = Literal["length", "eos", "stop", "silence"]
 
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -45,7 +45,7 @@ class Segment:
     decided_by: DecidedBy
     """Who gave the speaker the floor."""
     finish_reason: SegmentEnd
-    """Why the speaker stopped: segment length, its EOS, or a stop string."""
+    """Why the speaker stopped: segment length, a sentence's end, its EOS, or a stop string."""
     probabilities: tuple[float, ...] | None = None
     """The switcher's probability per candidate, in the configuration's order."""
     decide_s: float = 0.0

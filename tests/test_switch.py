@@ -10,6 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from tiny_models import (
     TEMPLATE,
+    Recital,
     byte_tokenizer,
     greedy,
     make_engine,
@@ -225,3 +226,23 @@ def test_a_subgraph_of_a_checkpointed_parent_answers_every_turn_anew() -> None:
     for queries in (["x", "y"], ["z"]):
         found = app.invoke({"queries": queries}, thread)["traces"]
         assert [Trace.from_json(one).text for one in found] == [query * 9 for query in queries]
+
+
+def test_segments_may_end_with_a_sentence_and_switching_copies_changes_nothing() -> None:
+    text = "One two. Three four five six seven eight nine! Ten"
+    config = switch_config(
+        segment={"max_tokens": 16, "until": "sentence"}, switcher={"kind": "random"}
+    )
+    engines = {name: Recital(text) for name in "abc"}
+    turn = Turn(trace_from_query("q", config), "row")
+    (trace,) = finish_traces(Switch(config, engines=engines), [turn])
+    assert trace.text == text
+    assert [one.text for one in trace.segments] == [
+        "One two.",
+        " Three four five",
+        " six seven eight",
+        " nine!",
+        " Ten",
+    ]
+    ends = ["sentence", "length", "length", "sentence", "eos"]
+    assert [one.finish_reason for one in trace.segments[:-1]] == ends[:-1]

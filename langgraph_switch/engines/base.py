@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from langgraph_switch.config import GREEDY, Sampling
 from langgraph_switch.engines.tokenizer import Tokenizer
 
-FinishReason: TypeAlias = Literal["length", "eos", "stop"]
+FinishReason: TypeAlias = Literal["length", "sentence", "eos", "stop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,9 @@ class GenerateRequest:
     """Tokens that may not be generated."""
     stop: tuple[str, ...] = ()
     """Strings that end the continuation, also when they began before it."""
+    ends_at_sentence: bool = False
+    """End behind the token that ends a sentence or a line, if that comes before
+    `max_new_tokens`."""
     extra_tokens: int | None = None
     """If given, end on a complete character: go on for up to so many tokens after
     `max_new_tokens`, and leave out what is incomplete even then."""

@@ -15,7 +15,7 @@ from langgraph_switch.engines.base import (
 )
 from langgraph_switch.engines.detokenize import BROKEN, IncrementalDetokenizer
 from langgraph_switch.engines.tokenizer import Tokenizer
-from langgraph_switch.stops import StopWatch
+from langgraph_switch.stops import StopWatch, ends_sentence
 
 # A response this far back is decoded to see whether a stop string began in it.
 _STOP_CONTEXT_TOKENS = 128
@@ -66,6 +66,8 @@ class RowProgress:
             self._on_token(self._index, NewToken(token_id, text))
         if self._watch.push(text):
             self._finish_reason = "stop"
+        elif self.request.ends_at_sentence and ends_sentence(text):
+            self._finish_reason = "sentence"
         elif self._has_all_tokens():
             self._finish_reason = "length"
             if self.request.extra_tokens is not None:

@@ -80,15 +80,13 @@ class ShardFolder:
 
 def _flat(data: Any, path: str = "") -> dict[str, Any]:
     """Return nested plain JSON types as one value per path: `settings.completions`."""
-    if isinstance(data, dict) and data:
-        items = data.items()
-    elif isinstance(data, list) and data:
-        items = enumerate(data)
-    else:
+    if isinstance(data, list) and data:
+        data = dict(enumerate(data))
+    if not isinstance(data, dict) or not data:
         return {path: data}
     return {
         key: value
-        for name, child in items
+        for name, child in data.items()
         for key, value in _flat(child, f"{path}.{name}" if path else str(name)).items()
     }
 

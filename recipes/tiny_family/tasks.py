@@ -18,7 +18,7 @@ _POOLS: dict[str, Pool] = {"train": "train", "dev": "dev", "test": "held"}
 
 COMPOSE: dict[str, dict[QuestionType, int]] = {
     "train": {"one_entity": 1000, "two_entities": 1500},
-    "dev": {"one_entity": 150, "two_entities": 250},
+    "dev": {"one_entity": 250, "two_entities": 350},
     "test": {"one_entity": 300, "two_entities": 500},
 }
 MIXED: dict[str, dict[QuestionType, int]] = {

@@ -13,6 +13,7 @@ from langgraph_switch.engines.byte_tokenizer import ByteTokenizer
 from langgraph_switch.engines.detokenize import BROKEN, IncrementalDetokenizer
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import InputError
+from langgraph_switch.stops import ends_sentence
 from langgraph_switch.trace import Message
 
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
@@ -87,3 +88,24 @@ def test_a_template_that_refuses_the_messages_is_an_input_error() -> None:
     tokenizer = HFTokenizer(byte_tokenizer(refusing))
     with pytest.raises(InputError, match=r"must alternate(?s:.*)prompt.kind"):
         tokenizer.render_chat([Message(role="user", content="x")])
+
+
+@pytest.mark.parametrize(
+    ("piece", "ends"),
+    [
+        (".", True),
+        (" legs.", True),
+        ('?"', True),
+        ("so.) ", True),
+        ("\n", True),
+        ("a\nb", True),
+        ("。", True),
+        ("legs", False),
+        (" ", False),
+        ("", False),
+        (", ", False),
+        ("3.5", False),
+    ],
+)
+def test_the_end_of_a_sentence_is_known_by_its_last_token(piece: str, ends: bool) -> None:
+    assert ends_sentence(piece) is ends

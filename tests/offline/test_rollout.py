@@ -151,7 +151,7 @@ def test_a_score_that_fails_marks_its_row_and_loses_nothing(tmp_path: Path) -> N
 
 def test_the_same_folder_refuses_another_run_and_says_what_differs(tmp_path: Path) -> None:
     collected(tmp_path)
-    with pytest.raises(ConfigError, match="settings.completions: 4 there, 5 now") as info:
+    with pytest.raises(ConfigError, match=r"settings\.completions: 4 there, 5 now") as info:
         make_job(tmp_path, SETTINGS.model_copy(update={"completions": 5}))
     assert "--out" in info.value.hint
     switch = make_switch(anchor={"candidate": "a"})

@@ -1,0 +1,169 @@
+"""What an evaluation compares: candidates alone, random, untuned and trained switching, choices.
+
+Conditions that write share the loaded engines; conditions that choose (routing, vote, oracle)
+pick one of the singles' responses, so they cost nothing and see the same draws.
+Knows nothing of statistics, files or graphs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from langgraph_switch.config import LMSwitcherSpec, SegmentSpec, SoloConfig
+from langgraph_switch.engines.base import Engine
+from langgraph_switch.floor import draw_speaker
+from langgraph_switch.offline.responses import Response, fresh_trace
+from langgraph_switch.seeds import derive_uniform
+from langgraph_switch.switch import Switch
+from langgraph_switch.switchers.base import Switcher, Turn
+from langgraph_switch.switchers.simple import RandomSwitcher
+from langgraph_switch.tasks import Example
+from langgraph_switch.trace import Trace
+
+RANDOM = "random switching"
+UNTUNED = "untuned switcher"
+TRAINED = "trained switcher"
+ROUTING = "whole-response routing"
+MAJORITY = "majority vote"
+ORACLE = "best single (oracle)"
+
+_WHOLE_RESPONSE = SegmentSpec(max_tokens=100_000)
+
+Responses = Mapping[str, Sequence[Response]]
+MakeSwitch = Callable[[], Switch]
+
+
+def alone(name: str) -> str:
+    """Return what a candidate's own responses are called."""
+    return f"{name} alone"
+
+
+def without(name: str) -> str:
+    """Return what the trained switcher deprived of a candidate is called."""
+    return f"trained without {name}"
+
+
+class WithoutCandidate:
+    """A switcher that may not choose one candidate; as the anchor it still opens and closes."""
+
+    def __init__(self, base: Switcher, index: int) -> None:
+        self._base = base
+        self._index = index
+        self.decided_by = base.decided_by
+        self.sampling = base.sampling
+
+    def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        """Return the base's probabilities, one of them set to 0."""
+        found = self._base.probabilities(turns)
+        return [tuple(0.0 if i == self._index else p for i, p in enumerate(ps)) for ps in found]
+
+    def check(self, trace: Trace) -> None:
+        """Refuse what the base refuses."""
+        self._base.check(trace)
+
+    def release(self, rows: Sequence[str]) -> None:
+        """Let the base forget rows."""
+        self._base.release(rows)
+
+
+def writing_conditions(switch: Switch, *, leave_one_out: bool) -> dict[str, MakeSwitch]:
+    """Return every condition that writes responses of its own, by name, in the report's order."""
+    names = switch.config.names
+    trained = switch.switcher
+    found: dict[str, MakeSwitch] = {alone(name): _solo_maker(switch, name) for name in names}
+    found[RANDOM] = lambda: switch.with_switcher(RandomSwitcher(names))
+    if isinstance(trained, RandomSwitcher):
+        return found
+    if isinstance(switch.config.switcher, LMSwitcherSpec):
+        found[UNTUNED] = lambda: untuned(switch)
+    found[TRAINED] = lambda: switch
+    for index, name in enumerate(names if leave_one_out else ()):
+        found[without(name)] = _without_maker(switch, index)
+    return found
+
+
+def solo(switch: Switch, name: str, *, engine: Engine | None = None) -> Switch:
+    """Return one candidate on its own: whole responses, ended by its own end of sequence.
+
+    Args:
+        switch: The switch that it is a candidate of.
+        name: Which one.
+        engine: Other weights to use in its place.
+    """
+    spec = switch.config.candidate(name)
+    config = SoloConfig(
+        candidates=(spec.model_copy(update={"eos": "end_response"}),),
+        segment=_WHOLE_RESPONSE,
+        max_tokens=switch.config.max_tokens,
+        sampling=switch.config.sampling,
+        stop=switch.config.stop,
+        limits=switch.config.limits,
+    )
+    return Switch(config, engines={name: engine or switch.candidates[name].engine})
+
+
+def untuned(switch: Switch) -> Switch:
+    """Return the switch with the anchor's own weights as its switcher, as the paper's ablation."""
+    given = switch.config.switcher
+    spec = LMSwitcherSpec(candidate=switch.config.anchor_name)
+    if isinstance(given, LMSwitcherSpec):
+        spec = spec.model_copy(update={"prompt": given.prompt, "sampling": given.sampling})
+    engines = {name: candidate.engine for name, candidate in switch.candidates.items()}
+    return Switch(switch.config.with_changes(switcher=spec), engines=engines)
+
+
+def choosing_conditions(
+    switch: Switch, examples: Sequence[Example], responses: Responses, *, seed: int
+) -> Iterator[tuple[str, list[Response]]]:
+    """Yield the conditions that pick one of the singles' responses to each question."""
+    names = switch.config.names
+    singles = [responses[alone(name)] for name in names]
+    per_question = list(zip(*singles, strict=True))
+    if TRAINED in responses:
+        chosen = route_once(switch, examples, seed=seed)
+        yield ROUTING, [row[i] for row, i in zip(per_question, chosen, strict=True)]
+    if any(one.answer is not None for row in per_question for one in row):
+        anchor = names.index(switch.config.anchor_name)
+        yield MAJORITY, [row[_majority(row, anchor)] for row in per_question]
+    yield ORACLE, [max(row, key=_known_score) for row in per_question]
+
+
+def route_once(switch: Switch, examples: Sequence[Example], *, seed: int) -> list[int]:
+    """Return whom the switcher names for the whole response, before anything is written."""
+    names = switch.config.names
+    traces = [fresh_trace(switch, one, seed=seed) for one in examples]
+    rows = [f"route/{seed}/{one.id}" for one in examples]
+    chosen: list[int] = []
+    batch = switch.config.limits.live_traces
+    for start in range(0, len(traces), batch):
+        turns = [Turn(t, r) for t, r in zip(traces, rows, strict=True)][start : start + batch]
+        for turn, found in zip(turns, switch.switcher.probabilities(turns), strict=True):
+            trace = turn.trace
+            uniform = derive_uniform(trace.seed, trace.trace_id, 0, "route")
+            sampling = switch.switcher.sampling
+            chosen.append(names.index(draw_speaker(names, found, sampling, uniform=uniform)))
+        switch.switcher.release([turn.row for turn in turns])
+    return chosen
+
+
+def _majority(row: Sequence[Response], anchor: int) -> int:
+    """Return who gave the most frequent answer; the anchor's breaks a tie."""
+    order = [anchor, *(i for i in range(len(row)) if i != anchor)]
+    votes = Counter(row[i].answer for i in order if row[i].answer is not None)
+    if not votes:
+        return anchor
+    most = max(votes.values())
+    return next(i for i in order if votes.get(row[i].answer) == most)
+
+
+def _known_score(response: Response) -> float:
+    return float("-inf") if response.score is None else response.score
+
+
+def _solo_maker(switch: Switch, name: str) -> MakeSwitch:
+    return lambda: solo(switch, name)
+
+
+def _without_maker(switch: Switch, index: int) -> MakeSwitch:
+    return lambda: switch.with_switcher(WithoutCandidate(switch.switcher, index))

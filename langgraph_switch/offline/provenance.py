@@ -1,0 +1,35 @@
+"""Where a switcher came from: what a report says of it besides its scores.
+
+Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from langgraph_switch.config import LMSwitcherSpec, SwitchConfig
+
+METRICS = "metrics.json"
+"""What training leaves beside the switch it made."""
+
+
+def switcher_provenance(config: SwitchConfig) -> dict[str, Any]:
+    """Return how the switcher of a configuration was trained, as far as its folder says so."""
+    spec = config.switcher
+    if not isinstance(spec, LMSwitcherSpec):
+        return {"switcher": spec.kind}
+    reference = spec.adapter or spec.model or spec.candidate or ""
+    folder = Path(config.resolve_model(reference))
+    file = folder.parent / METRICS
+    if not file.is_file():
+        return {"switcher": folder.name, "rollouts completed by": "not recorded"}
+    metrics = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[str, Any] = metrics.get("provenance", {})
+    completers = found.get("completers") or [found.get("completer", "not recorded")]
+    return {
+        "switcher": folder.parent.name,
+        "rollouts completed by": ", ".join(map(str, completers)),
+        "training": found,
+    }

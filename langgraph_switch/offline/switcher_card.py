@@ -1,0 +1,147 @@
+"""The card of a trained switcher: every figure is read from its report, none is typed.
+
+Knows nothing of models or of where the card is put.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from langgraph_switch.config import SwitchConfig
+
+
+def switcher_card(config: SwitchConfig, report: dict[str, Any], *, name: str) -> ModelCard:
+    """Return the card of a switch whose switcher was trained.
+
+    Args:
+        config: The switch.
+        report: What `metrics.json` holds.
+        name: What to call the switch.
+    """
+    return ModelCard(f"---\n{_header(report)}\n---\n{_body(config, report, name)}")
+
+
+def _header(report: dict[str, Any]) -> str:
+    base = report["run"]["base"]["model"]
+    relation = "adapter" if report["training"]["method"] == "lora" else "finetune"
+    on_hub = {} if _is_local(base) else {"base_model": base, "base_model_relation": relation}
+    data = ModelCardData(
+        library_name="langgraph-switch",
+        tags=["switch-generation", "model-collaboration", "langgraph-switch"],
+        **on_hub,
+    )
+    return str(data.to_yaml())
+
+
+def _body(config: SwitchConfig, report: dict[str, Any], name: str) -> str:
+    metrics = report["metrics"]
+    sections = [
+        _INTRODUCTION.format(name=name, number=len(config.names)),
+        table(
+            ["label", "candidate", "model"],
+            [[str(i), c.name, shown(c.model)] for i, c in enumerate(config.candidates)],
+        ),
+        "## Scores",
+        _scores(metrics) if metrics["n"] else "No rows were held out, so nothing was measured.",
+        "## Training",
+        _training(report),
+        "## Rollouts",
+        _rollouts(report),
+    ]
+    if report["warnings"]:
+        sections += ["## Warnings", "\n".join(f"- {one}" for one in report["warnings"])]
+    return "\n\n".join(sections) + "\n"
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    policies = {"**this switcher**": metrics}
+    for kind, one in metrics["baselines"].items():
+        who = f" ({one['candidate']})" if "candidate" in one else ""
+        policies[f"{kind}{who}"] = one
+    rows = [
+        [label, _interval(one["accuracy"], percent=True), _interval(one["regret"], percent=False)]
+        for label, one in policies.items()
+    ]
+    what = (
+        f"{metrics['n']} held-out rows of {metrics['queries']} queries that it was not trained on. "
+        "Accuracy: how often a best candidate is chosen. Regret: mean utility lost against the "
+        "best candidate. In brackets 95 % intervals, queries resampled whole."
+    )
+    calibration = (
+        f"Expected calibration error {metrics['calibration_error']:.3f} (10 bins), Brier score "
+        f"{metrics['brier']:.3f}."
+    )
+    scores = table(["choice", "accuracy, %", "regret"], rows)
+    return f"{what}\n\n{scores}\n\n{calibration}"
+
+
+def _training(report: dict[str, Any]) -> str:
+    done, run, counts = report["training"], report["run"], report["counts"]
+    labels = ", ".join(f"{name} {number}" for name, number in counts["labels"].items())
+    kind = "soft" if run["rows"]["soft_labels"] else "hard"
+    rows = {
+        "start": shown(run["base"]["model"]),
+        "method": f"{done['method']} ({done['why']})",
+        "parameters": f"{done['num_trained_parameters']:,} trained of {done['num_parameters']:,}",
+        "rows": f"{counts['training']} of {counts['training_queries']} queries, {kind} labels",
+        "labels": labels,
+        "left out": f"{counts['ties_left_out']} ties, {counts['failed']} without a score, "
+        f"{counts['too_long']} too long",
+        "steps": f"{done['steps']} of up to {run['settings']['batch_size']} rows",
+        "learning rate": f"{done['learning_rate']:g}, cosine",
+        "loss of the last epoch": f"{done['final_loss']:.4f}",
+        "seed": str(run["settings"]["seed"]),
+        "versions": ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
+    }
+    return table(["", ""], [[key, value] for key, value in rows.items()])
+
+
+def _rollouts(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            str(one["task"].get("name", "")),
+            str(one["task"].get("split", "")),
+            one["settings"]["completer"],
+            str(one["settings"]["completions"]),
+            one["config_hash"],
+        ]
+        for one in report["provenance"]["rollouts"]
+    ]
+    return table(["task", "split", "completed by", "completions per branch", "config"], rows)
+
+
+def _interval(found: dict[str, float], *, percent: bool) -> str:
+    factor, digits = (100, 1) if percent else (1, 3)
+    mean, low, high = (f"{factor * found[key]:.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shown(model: str) -> str:
+    """Return a model's name without the folders of the machine that it lies on."""
+    return Path(model).name if _is_local(model) else model
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or Path(model).is_dir()
+
+
+_INTRODUCTION = """\
+# {name}
+
+A switcher for Switch Generation: it reads a query and who wrote what so far, and says which of
+{number} checkpoints writes the next segment.
+
+```python
+from langgraph_switch import SwitchLLM
+
+llm = SwitchLLM.from_config("{name}")
+```"""
