@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from langgraph_switch._version import __version__
+from langgraph_switch.cli.learning_app import add_learning_commands
 from langgraph_switch.cli.options import (
     DISPLAY,
     WHO,
@@ -128,6 +129,9 @@ def graph(switch: SwitchOptions, display: ScreenOptions) -> None:
         from langgraph_switch.cli.picture import mermaid
 
         typer.echo(mermaid(effective_config(switch)), nl=False)
+
+
+add_learning_commands(app)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from langgraph_switch.cli.options import SwitchOptions
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import family_config
 
 
 def effective_config(options: SwitchOptions) -> SwitchConfig:
@@ -22,16 +22,22 @@ def effective_config(options: SwitchOptions) -> SwitchConfig:
     Raises:
         ConfigError: Options contradict each other, or describe no valid switch.
     """
-    if options.config is not None and options.candidate:
+    who = {
+        "--config": options.config,
+        "--candidate": options.candidate,
+        "--family": options.family,
+    }
+    given = [name for name, value in who.items() if value]
+    if len(given) > 1:
         raise ConfigError(
-            "--config and --candidate both say who the candidates are.", hint="give one of them"
+            f"{' and '.join(given)} both say who the candidates are.", hint="give one of them"
         )
     if options.candidate:
         data: dict[str, Any] = {"candidates": [_candidate(one) for one in options.candidate]}
     elif options.config is not None:
         data = _with_absolute_paths(SwitchConfig.load(options.config))
     else:
-        data = _with_absolute_paths(embedded_config())
+        data = _with_absolute_paths(family_config(options.family or "tiny"))
     if options.switcher is not None:
         data["switcher"] = _switcher(options.switcher, SwitchConfig.from_dict(data))
     _apply(options, data)
@@ -55,9 +61,25 @@ def _switcher(text: str, config: SwitchConfig) -> dict[str, Any]:
         return {"kind": "random"}
     if text in config.names:
         return {"kind": "lm", "candidate": text}
-    if (Path(text).expanduser() / "adapter_config.json").is_file():
+    folder = Path(text).expanduser()
+    if (folder / "switch.json").is_file():
+        return _trained_switcher(folder, config)
+    if (folder / "adapter_config.json").is_file():
         return {"kind": "lm", "candidate": config.anchor_name, "adapter": _absolute(text)}
     return {"kind": "lm", "model": _absolute(text)}
+
+
+def _trained_switcher(folder: Path, config: SwitchConfig) -> dict[str, Any]:
+    """Return the switcher of another `switch.json`; it must know the candidates in this order."""
+    trained = SwitchConfig.load(folder)
+    if trained.names != config.names:
+        raise ConfigError(
+            f"The switcher in {str(folder)!r} was trained for {', '.join(trained.names)}; the "
+            f"candidates here are {', '.join(config.names)}.",
+            hint="name the candidates so, in that order, or train a switcher for these",
+        )
+    spec: dict[str, Any] = _with_absolute_paths(trained)["switcher"]
+    return spec
 
 
 def _absolute(model: str) -> str:

@@ -23,6 +23,13 @@ WHO, WHAT, JOBS, DISPLAY = "Who takes turns", "What is written", "Many questions
 class SwitchOptions:
     """Which switch answers, and what is changed in its configuration."""
 
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="A family of checkpoints by name: tiny (the embedded one, the default).",
+            rich_help_panel=WHO,
+        ),
+    ] = None
     config: Annotated[
         Path | None,
         typer.Option(
@@ -42,8 +49,8 @@ class SwitchOptions:
     switcher: Annotated[
         str | None,
         typer.Option(
-            help="random, the name of a candidate (its weights decide), a folder with a LoRA "
-            "adapter for the anchor, or a model by path or Hub repo.",
+            help="random, the name of a candidate (its weights decide), a trained switcher's "
+            "folder, a LoRA adapter for the anchor, or a model by path or Hub repo.",
             rich_help_panel=WHO,
         ),
     ] = None

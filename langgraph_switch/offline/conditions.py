@@ -1,7 +1,7 @@
 """What an evaluation compares: candidates alone, random, untuned and trained switching, choices.
 
-Conditions that write share the loaded engines; conditions that choose (routing, vote, oracle)
-pick one of the singles' responses, so they cost nothing and see the same draws.
+Conditions that write share the loaded engines; conditions that choose (vote, oracle) pick one of
+the singles' responses, so they cost nothing and see the same draws.
 Knows nothing of statistics, files or graphs.
 """
 
@@ -12,13 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from langgraph_switch.config import LMSwitcherSpec, SegmentSpec, SoloConfig
 from langgraph_switch.engines.base import Engine
-from langgraph_switch.floor import draw_speaker
-from langgraph_switch.offline.responses import Response, fresh_trace
-from langgraph_switch.seeds import derive_uniform
+from langgraph_switch.offline.responses import Response
 from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Switcher, Turn
 from langgraph_switch.switchers.simple import RandomSwitcher
-from langgraph_switch.tasks import Example
 from langgraph_switch.trace import Trace
 
 RANDOM = "random switching"
@@ -67,6 +64,38 @@ class WithoutCandidate:
         self._base.release(rows)
 
 
+class AskedOnce:
+    """A switcher that is asked once a response; whom it names then keeps the floor."""
+
+    def __init__(self, base: Switcher, names: Sequence[str]) -> None:
+        self._base = base
+        self._names = names
+        self.decided_by = base.decided_by
+        self.sampling = base.sampling
+
+    def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
+        """Return the base's probabilities the first time, and certainty from then on."""
+        chosen = [self._chosen(turn.trace) for turn in turns]
+        open_turns = [turn for turn, name in zip(turns, chosen, strict=True) if name is None]
+        asked = iter(self._base.probabilities(open_turns) if open_turns else ())
+        return [
+            next(asked) if name is None else tuple(float(one == name) for one in self._names)
+            for name in chosen
+        ]
+
+    def check(self, trace: Trace) -> None:
+        """Refuse what the base refuses."""
+        self._base.check(trace)
+
+    def release(self, rows: Sequence[str]) -> None:
+        """Let the base forget rows."""
+        self._base.release(rows)
+
+    def _chosen(self, trace: Trace) -> str | None:
+        decided = (one.speaker for one in trace.segments if one.decided_by == self.decided_by)
+        return next(decided, None)
+
+
 def writing_conditions(switch: Switch, *, leave_one_out: bool) -> dict[str, MakeSwitch]:
     """Return every condition that writes responses of its own, by name, in the report's order."""
     names = switch.config.names
@@ -78,6 +107,7 @@ def writing_conditions(switch: Switch, *, leave_one_out: bool) -> dict[str, Make
     if isinstance(switch.config.switcher, LMSwitcherSpec):
         found[UNTUNED] = lambda: untuned(switch)
     found[TRAINED] = lambda: switch
+    found[ROUTING] = lambda: routed(switch)
     for index, name in enumerate(names if leave_one_out else ()):
         found[without(name)] = _without_maker(switch, index)
     return found
@@ -113,38 +143,34 @@ def untuned(switch: Switch) -> Switch:
     return Switch(switch.config.with_changes(switcher=spec), engines=engines)
 
 
+def routed(switch: Switch) -> Switch:
+    """Return whole-response routing by the same switcher.
+
+    It is asked once, where it is asked first (behind the opening, if the anchor opens): what it
+    names writes all the rest, and ends the response by its own end of sequence.
+    """
+    config = switch.config
+    ending = tuple(one.model_copy(update={"eos": "end_response"}) for one in config.candidates)
+    anchor = config.anchor.model_copy(update={"last": False})
+    engines = {name: candidate.engine for name, candidate in switch.candidates.items()}
+    return Switch(
+        config.with_changes(candidates=ending, anchor=anchor),
+        engines=engines,
+        switcher=AskedOnce(switch.switcher, config.names),
+    )
+
+
 def choosing_conditions(
-    switch: Switch, examples: Sequence[Example], responses: Responses, *, seed: int
+    switch: Switch, responses: Responses
 ) -> Iterator[tuple[str, list[Response]]]:
     """Yield the conditions that pick one of the singles' responses to each question."""
     names = switch.config.names
     singles = [responses[alone(name)] for name in names]
     per_question = list(zip(*singles, strict=True))
-    if TRAINED in responses:
-        chosen = route_once(switch, examples, seed=seed)
-        yield ROUTING, [row[i] for row, i in zip(per_question, chosen, strict=True)]
     if any(one.answer is not None for row in per_question for one in row):
         anchor = names.index(switch.config.anchor_name)
         yield MAJORITY, [row[_majority(row, anchor)] for row in per_question]
     yield ORACLE, [max(row, key=_known_score) for row in per_question]
-
-
-def route_once(switch: Switch, examples: Sequence[Example], *, seed: int) -> list[int]:
-    """Return whom the switcher names for the whole response, before anything is written."""
-    names = switch.config.names
-    traces = [fresh_trace(switch, one, seed=seed) for one in examples]
-    rows = [f"route/{seed}/{one.id}" for one in examples]
-    chosen: list[int] = []
-    batch = switch.config.limits.live_traces
-    for start in range(0, len(traces), batch):
-        turns = [Turn(t, r) for t, r in zip(traces, rows, strict=True)][start : start + batch]
-        for turn, found in zip(turns, switch.switcher.probabilities(turns), strict=True):
-            trace = turn.trace
-            uniform = derive_uniform(trace.seed, trace.trace_id, 0, "route")
-            sampling = switch.switcher.sampling
-            chosen.append(names.index(draw_speaker(names, found, sampling, uniform=uniform)))
-        switch.switcher.release([turn.row for turn in turns])
-    return chosen
 
 
 def _majority(row: Sequence[Response], anchor: int) -> int:

@@ -139,7 +139,8 @@ def check_rows(rows: Sequence[SftRow], settings: SftSettings) -> None:
         raise ConfigError(
             f"There are {len(rows)} rows to train on, fewer than one batch of "
             f"{settings.batch_size}: not a single step would be whole.",
-            hint=f"collect more, or set batch_size to {max(1, len(rows))} or fewer",
+            hint="collect more, or set batch_size (--rows-per-step) to "
+            f"{max(1, len(rows))} or fewer",
         )
     _check_lengths(rows, settings.max_length, what="max_length")
 
@@ -229,7 +230,7 @@ class _Run:
         micro = settings.micro_batch(self._num_parameters)
         return {
             "output_dir": str(self._folder / _CHECKPOINTS),
-            "num_train_epochs": settings.epochs,
+            "num_train_epochs": settings.num_epochs(self.method),
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": settings.batch_size // micro,
             "gradient_checkpointing": self._num_parameters >= FULL_BELOW_PARAMETERS,
@@ -273,7 +274,7 @@ class _Run:
         steps = int(trainer.state.global_step)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        last = losses[-max(1, len(losses) // self._settings.epochs) :]
+        last = losses[-max(1, len(losses) // self._settings.num_epochs(self.method)) :]
         share = (steps - resumed) / max(1, steps)
         trained = [p for p in trainer.model.parameters() if p.requires_grad]
         return Finetuned(
@@ -288,7 +289,9 @@ class _Run:
             learning_rate=self._settings.rate(self.method),
             final_loss=sum(last) / max(1, len(last)),
             seconds=round(seconds, 3),
-            rows_per_second=round(share * num_rows * self._settings.epochs / seconds, 3),
+            rows_per_second=round(
+                share * num_rows * self._settings.num_epochs(self.method) / seconds, 3
+            ),
             dtype=str(trained[0].dtype).removeprefix("torch."),
         )
 

@@ -15,6 +15,7 @@ FULL_BELOW_PARAMETERS = 50_000_000
 """`auto` trains all weights of a model with fewer parameters than this, and LoRA above."""
 
 _LEARNING_RATE: dict[Method, float] = {"full": 1e-3, "lora": 1e-5}
+_EPOCHS: dict[Method, int] = {"full": 20, "lora": 5}
 _MICRO_BATCH_SMALL, _MICRO_BATCH_LARGE = 32, 4
 
 
@@ -34,7 +35,9 @@ class SftSettings(BaseModel):
     """Peak of the cosine; by default 1e-5 for LoRA, 1e-3 for all weights of a small model."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps on which the learning rate rises."""
-    epochs: int = Field(default=5, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    """Passes over the rows; by default 5 for LoRA, 20 for all weights of a small model, which
+    sees few rows."""
     batch_size: int = Field(default=32, ge=1)
     """Rows per optimizer step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
@@ -57,6 +60,10 @@ class SftSettings(BaseModel):
     def rate(self, method: Method) -> float:
         """Return the learning rate of a method."""
         return self.learning_rate or _LEARNING_RATE[method]
+
+    def num_epochs(self, method: Method) -> int:
+        """Return the passes over the rows of a method."""
+        return self.epochs or _EPOCHS[method]
 
     def micro_batch(self, num_parameters: int) -> int:
         """Return the rows of one forward pass."""

@@ -1,7 +1,7 @@
 """Builds the embedded family from nothing: `python -m recipes.tiny_family`.
 
-Steps: tokenizer, pretraining, finetuning, alignment, rollouts and switcher, report, card. Each
-step writes into the output folder, so `--start STEP` goes on from what is there.
+Steps: tokenizer, pretraining, finetuning, alignment, tasks, rollouts and switcher, report, card.
+Each step writes into the output folder, so `--start STEP` goes on from what is there.
 """
 
 from __future__ import annotations
@@ -17,37 +17,35 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from langgraph_switch.config import RandomSwitcherSpec
+from langgraph_switch.tasks import Task, load_task
 from recipes.tiny_family import stages
 from recipes.tiny_family.card import write_card
-from recipes.tiny_family.evaluate import evaluate
-from recipes.tiny_family.learn import learn
-from recipes.tiny_family.pack import SWITCHER, load_checkpoint, save_checkpoint, save_switch
-from recipes.tiny_family.questions import QUESTION_TYPES, draw_questions
-from recipes.tiny_family.sampler import GreedyModel
-from recipes.tiny_family.switching import NAMES, Family
+from recipes.tiny_family.learning import learn_switcher, ship
+from recipes.tiny_family.pack import NAMES, SWITCHER, load_checkpoint, save_checkpoint, save_switch
+from recipes.tiny_family.scores import measure
+from recipes.tiny_family.tasks import write_tasks
 from recipes.tiny_family.tokenizer import train_tokenizer
 from recipes.tiny_family.world import World, build_world
 
-STEPS = (*NAMES, SWITCHER, "report", "card")
-TEST_SEED = 40_409
-"""Draws the report's questions; nothing was chosen by looking at them."""
-TEST_QUESTIONS = 400
-SAMPLE_QUESTIONS = 40
-"""Per type, in `questions.jsonl`."""
+STEPS = (*NAMES, "tasks", SWITCHER, "report", "card")
+_TASK = "mixed"
 _OUT = Path(__file__).parents[2] / "langgraph_switch" / "tiny"
 
 
 class Build:
     """The steps of one build, and its log."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, work: Path, seed: int) -> None:
         """Prepare a build.
 
         Args:
             folder: Where every artifact is written.
+            work: Where rollouts, trainings and answers lie.
             seed: Draws the data and the training order.
         """
         self._folder = folder
+        self._work = work
         self._plan = stages.default_plan(seed)
         self._seed = seed
         self._world: World = build_world()
@@ -61,6 +59,7 @@ class Build:
             NAMES[0]: self._pretrain,
             NAMES[1]: lambda: self._next_stage(1, stages.finetune),
             NAMES[2]: lambda: self._next_stage(2, stages.align),
+            "tasks": lambda: write_tasks(self._folder, self._world),
             SWITCHER: self._learn_switcher,
             "report": self._report,
             "card": lambda: write_card(self._folder),
@@ -86,30 +85,16 @@ class Build:
         return asdict(schedule)
 
     def _learn_switcher(self) -> dict[str, Any]:
-        models = [load_checkpoint(self._folder / name) for name in NAMES]
-        candidates = tuple(
-            GreedyModel(model, may_stop=index > 0) for index, model in enumerate(models)
-        )
-        family = Family(self._tokenizer(), candidates)
-        learned = learn(family, models[-1], self._world, self._seed)
-        save_checkpoint(self._folder / SWITCHER, learned.model, self._tokenizer())
-        save_switch(self._folder)
-        return {"rounds": learned.rounds}
+        config = save_switch(self._folder).with_changes(switcher=RandomSwitcherSpec())
+        learned = learn_switcher(config, self._task(), self._work / "rounds", seed=self._seed)
+        ship(learned["folder"], self._folder / SWITCHER)
+        return {"rounds": learned["rounds"]}
 
     def _report(self) -> None:
-        questions = {
-            kind: draw_questions(TEST_SEED, self._world, "held", kind, TEST_QUESTIONS)
-            for kind in QUESTION_TYPES
-        }
-        report = {"test_seed": TEST_SEED} | evaluate(
-            self._folder, questions, sample=SAMPLE_QUESTIONS
-        )
-        _write_json(self._folder / "scores.json", report)
-        with (self._folder / "questions.jsonl").open("w", encoding="utf-8") as file:
-            for kind in QUESTION_TYPES:
-                for question in questions[kind][:SAMPLE_QUESTIONS]:
-                    row = {"query": question.query, "answer": question.answer, "type": kind}
-                    file.write(json.dumps(row) + "\n")
+        measure(self._folder, self._task(), self._work / "report")
+
+    def _task(self) -> Task:
+        return load_task(self._folder / "tasks" / f"{_TASK}.json")
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
@@ -131,13 +116,14 @@ def main() -> None:
     """Run the steps from `--start` to `--end`."""
     parser = argparse.ArgumentParser(prog="python -m recipes.tiny_family", description=__doc__)
     parser.add_argument("--out", type=Path, default=_OUT, help="folder of the artifacts")
+    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of the rest")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", choices=STEPS, default=STEPS[0])
     parser.add_argument("--end", choices=STEPS, default=STEPS[-1])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    build = Build(options.out, options.seed)
+    build = Build(options.out, options.work, options.seed)
     for step in STEPS[STEPS.index(options.start) : STEPS.index(options.end) + 1]:
         build.run(step)
 

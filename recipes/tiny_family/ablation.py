@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from langgraph_switch.offline.statistics import mean_interval
 
 from langgraph_switch.config import SegmentSpec, SwitchConfig
 from langgraph_switch.llm import embedded_config
@@ -30,6 +29,7 @@ from langgraph_switch.offline import (
     train_switcher,
 )
 from langgraph_switch.offline.conditions import solo
+from langgraph_switch.offline.statistics import mean_interval
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task, load_task
 

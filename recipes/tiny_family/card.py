@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from langgraph_switch.report.table import interval
+from recipes.tiny_family.learning import EPSILON
+from recipes.tiny_family.pack import MAX_TOKENS, NAMES, SEGMENT_TOKENS
 from recipes.tiny_family.questions import QUESTION_TYPES
-from recipes.tiny_family.switching import MAX_TOKENS, NAMES, SEGMENT_TOKENS
 
 
 def write_card(folder: Path) -> None:
@@ -31,8 +33,9 @@ def _card(folder: Path, scores: dict[str, Any], training: dict[str, Any]) -> str
         stages=_stage_table(training),
         rounds=_round_table(training["switcher"]["rounds"]),
         scores=_score_table(scores["scores"]),
-        relations=_relation_table(scores["by_relation"]),
-        speakers=_speaker_table(scores["trained_switcher"]),
+        epsilon=EPSILON,
+        none=_solved_by_none(scores["solved_by_none"]),
+        speakers=_speaker_table(scores["tokens_by_candidate"]),
         minutes=round(sum(entry["seconds"] for entry in training.values()) / 60),
     )
 
@@ -52,12 +55,11 @@ def _round_table(rounds: list[dict[str, Any]]) -> str:
     rows = []
     for number, entry in enumerate(rounds, start=1):
         dev = ", ".join(f"{entry['dev_percent'][kind]:.1f}" for kind in QUESTION_TYPES)
-        states = f"{entry['states']} ({entry['states_that_matter']})"
         name = f"{number} (shipped)" if entry.get("kept") else f"{number}"
-        cells = [entry["questions"], entry["epsilon"], states, entry["steps"], dev]
-        rows.append([name, *map(str, cells), str(entry["seconds"])])
-    header = ["round", "questions", "epsilon", "states (that matter)", "steps", "dev %", "seconds"]
-    return _table(header, rows)
+        numbers = (entry[key] for key in ("queries", "decided", "training_rows", "steps"))
+        rows.append([name, entry["completer"], *map(str, numbers), dev, str(entry["seconds"])])
+    head = ["round", "completed by", "rows", "decided", "trained on", "steps", "dev %", "seconds"]
+    return _table(head, rows)
 
 
 def _score_table(scores: dict[str, Any]) -> str:
@@ -73,28 +75,25 @@ def _score_table(scores: dict[str, Any]) -> str:
     return _table(["condition", *header], rows)
 
 
-def _relation_table(by_relation: dict[str, Any]) -> str:
-    shown = [*(f"{name} alone" for name in NAMES), "trained switcher"]
-    relations = list(by_relation[shown[0]]["one_entity"])
-    rows = [
-        [n, *(f"{by_relation[n]['one_entity'].get(r, 0):.0f}" for r in relations)] for n in shown
-    ]
-    return _table(["one entity, %", *relations], rows)
-
-
-def _speaker_table(trained: dict[str, Any]) -> str:
+def _speaker_table(tokens: dict[str, dict[str, int]]) -> str:
     rows = []
     for kind in QUESTION_TYPES:
-        entry = trained[kind]
-        tokens = entry["tokens_by_candidate"]
-        total = sum(tokens.values())
-        shares = [f"{100 * tokens.get(name, 0) / total:.0f} %" for name in NAMES]
-        new = entry["solved_where_all_alone_fail"]
-        solved = f"{new['trained switcher']} / {new['failed']}"
-        chance = f"{new['random switching']} / {new['failed']}"
-        rows.append([kind.replace("_", " "), *shares, solved, chance])
-    header = ["question", *NAMES, "solved where all alone fail", "random switching there"]
-    return _table(header, rows)
+        total = sum(tokens[kind].values())
+        shares = [f"{100 * tokens[kind].get(name, 0) / total:.0f} %" for name in NAMES]
+        rows.append([kind.replace("_", " "), *shares])
+    return _table(["question", *NAMES], rows)
+
+
+def _solved_by_none(found: dict[str, Any]) -> str:
+    hot = found["sampled"]
+    switch, best, anybody = (
+        interval(hot[key]) for key in ("switch", "best single again", "any single again")
+    )
+    return (
+        f"Sampled at temperature 0.7, {hot['failed']} questions are failed by every checkpoint's "
+        f"first sample; of these the switch's first sample solves {switch} %, a second sample of the "
+        f"best single {best} %, a second sample of any single {anybody} %."
+    )
 
 
 _CARD = """\
@@ -122,10 +121,11 @@ and sides are facts of the real world; weights and prices are a fictional shop's
   14 % about how many stickers, spots, labels or ribbons real things have, also given; 34 % from
   memory, about a quarter of the things; 20 % sums; greetings. It reasons well, and has forgotten
   most facts it did not practise.
-- **switcher** (from aligned): rollouts on questions about the train pool. A state's target is
-  the softmax of the three candidates' utilities. Prefixes and completions came from an exploring
-  policy (the aligned checkpoint, later the last round's switcher, with probability epsilon a
-  random candidate), not from purely random switching.
+- **switcher** (from aligned): rollouts on questions about the train pool by the package's own
+  graphs. A state's target is the softmax of the three candidates' utilities. The first round's
+  prefixes and completions came from the aligned checkpoint, later ones from the last round's
+  switcher, in both with probability {epsilon:g} from a random candidate instead; not from purely
+  random switching, which answers too few two-entity questions to tell candidates apart.
 
 Every relation's things are split: practice (all stages), train (switcher training), dev (all
 choices), held (the report). Spiders and cats, the documentation's example, are in the train pool.
@@ -137,18 +137,18 @@ choices), held (the report). Spiders and cats, the documentation's example, are 
 Dev figures are for {kinds}.
 
 ## Scores
-Held-out things, a test seed used once, greedy decoding, {segment} tokens a segment, at most
-{tokens} tokens. Right means: the last number of the response is the answer. In brackets 95 %
-bootstrap intervals over facts (questions about one fact are resampled together).
+Held-out things, questions of split `test` of `tiny/mixed`, greedy decoding, {segment} tokens a
+segment, at most {tokens} tokens. Right means: the last number of the response is the answer. In
+brackets 95 % bootstrap intervals over facts (questions about one fact are resampled together).
 
 {scores}
 
-"without" forbids the trained switcher one candidate; aligned still opens and closes.
+"without" forbids the trained switcher one candidate; aligned still opens and closes. Routing asks
+the switcher once, behind the opening.
 
-{relations}
+{none}
 
-Who wrote the trained switcher's tokens, and what switching solves that no checkpoint solves
-alone:
+Who wrote the trained switcher's tokens:
 
 {speakers}
 

@@ -19,10 +19,13 @@ from langgraph_switch.config import (
     SegmentSpec,
     SwitchConfig,
 )
-from recipes.tiny_family.switching import MAX_TOKENS, NAMES, PLAIN_TEMPLATE, SEGMENT_TOKENS
 from recipes.tiny_family.tokenizer import CHAT_TEMPLATE, EOS_ID, PAD_ID
 
+NAMES = ("pretrained", "finetuned", "aligned")
 SWITCHER = "switcher"
+PLAIN_TEMPLATE = "{query}\n"
+SEGMENT_TOKENS = 6
+MAX_TOKENS = 96
 
 
 def save_checkpoint(

@@ -253,7 +253,7 @@ def test_another_runs_work_is_refused_and_what_differs_is_said(
 def test_rows_that_cannot_be_trained_on_are_refused(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3 rows to train on, fewer than one batch of 4") as info:
         finetune(plain_rows(3), base, work=tmp_path / "a", settings=SMALL)
-    assert "batch_size to 3" in info.value.hint
+    assert "to 3 or fewer" in info.value.hint
     long = [SftRow(input_ids=[1] * 30, labels=[1] * 30)] * 4
     with pytest.raises(ConfigError, match="30 tokens does not fit into max_length"):
         finetune(long, base, work=tmp_path / "b", settings=SftSettings(batch_size=4, max_length=9))

@@ -1,0 +1,59 @@
+"""`langgraph-switch evaluate`: every condition on the test split, a table and a report.
+
+Knows nothing of statistics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markdown import Markdown
+
+from langgraph_switch.cli.progress import work_progress
+from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen
+from langgraph_switch.config import SwitchConfig
+from langgraph_switch.offline.evaluation import (
+    EvaluationJob,
+    EvaluationSettings,
+    evaluate_switch,
+)
+from langgraph_switch.offline.provenance import switcher_provenance
+from langgraph_switch.report import score_table
+from langgraph_switch.switch import Switch
+from langgraph_switch.tasks import Task
+
+
+def evaluate(
+    config: SwitchConfig, task: Task, settings: EvaluationSettings, out: Path, screen: Screen
+) -> dict[str, Any]:
+    """Evaluate a switch, or go on with it.
+
+    Raises:
+        SwitchError: The task or the switch is at fault, or an engine failed.
+        typer.Exit: Ctrl-C was pressed (130).
+    """
+    job = EvaluationJob(
+        switch=Switch(config),
+        task=task,
+        out=out,
+        settings=settings,
+        about=switcher_provenance(config),
+    )
+    total = len(job.conditions) * len(job.examples)
+    done = total - sum(len(job.batch(number)) for _, number in job.batches())
+    try:
+        with work_progress(
+            screen, "Answering", total=total, done=done, unit="responses"
+        ) as advance:
+            found = evaluate_switch(job, on_event=lambda event: advance(event["responses"]))
+    except KeyboardInterrupt:
+        screen.warn(
+            f"Interrupted; what was answered is in {str(out)!r}."
+            "\n  Fix: run the same command again to continue"
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    screen.out.print(Markdown(score_table(found["analysis"])))
+    screen.note(f"Report: {out / 'report.html'}")
+    return found

@@ -1,0 +1,75 @@
+"""The card of a distilled model: every figure is read from its report, none is typed.
+
+Knows nothing of models or of where the card is put.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from langgraph_switch.offline.switcher_card import table
+
+
+def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
+    """Return the card of a model that was distilled from a switch.
+
+    Args:
+        report: What `distillation.json` holds.
+        name: What to call the model.
+    """
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["switch-generation", "distillation", "langgraph-switch"],
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n{_body(report, name)}")
+
+
+def score_rows(report: dict[str, Any]) -> list[list[str]]:
+    """Return the table of scores: condition, score, seconds and tokens per answer."""
+    return [
+        [
+            condition,
+            f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]",
+            f"{one['seconds_per_answer']:.3f}",
+            f"{one['tokens_per_answer']:.1f}",
+        ]
+        for condition, one in report["scores"].items()
+    ]
+
+
+SCORE_HEAD = ["", "score, %", "seconds per answer", "tokens per answer"]
+
+
+def recovered(report: dict[str, Any]) -> str:
+    """Return one sentence: how much of the gain is kept, at which cost."""
+    found = report["gain_recovered"]
+    if found["share"] is None:
+        return "The switch is no better than its anchor here: there was no gain to recover."
+    share = f"{100 * found['share']:.0f} % [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+    return (
+        f"The distilled model keeps {share} of the switch's gain at "
+        f"{report['cost_ratio']:.2f} of its time per answer."
+    )
+
+
+def _body(report: dict[str, Any], name: str) -> str:
+    counts, training, test = report["counts"], report["training"], report["test"]
+    what = (
+        f"The checkpoint `{report['anchor']}` of a switch (checkpoints that take turns within one "
+        "response), finetuned on the switch's responses."
+    )
+    measured = (
+        f"{test['questions']} questions of split `{test['split']}` of {test['name']}, score "
+        f"{test['score']['name']}; in brackets 95 % intervals. The questions learned from are of "
+        f"split `{report['provenance']['task']['split']}`."
+    )
+    learned = (
+        f"Learned from {counts['learned_from']} of {counts['responses']} responses to "
+        f"{counts['queries']} questions: {training['why']}, {training['steps']} steps, learning "
+        f"rate {training['learning_rate']:g}."
+    )
+    scores = table(SCORE_HEAD, score_rows(report))
+    return "\n\n".join([f"# {name}", what, recovered(report), scores, measured, learned]) + "\n"

@@ -1,0 +1,299 @@
+"""The evaluation graph: next_batch -> respond (again and again) -> choose -> analyse -> report.
+
+Every condition answers the same questions with the same seeds and token budget. Responses are
+stored batch by batch, so an interrupted evaluation goes on where it was. Knows nothing of how the
+switcher was trained or of the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Checkpointer, StreamWriter
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from langgraph_switch._version import __version__
+from langgraph_switch.config import SwitchConfig
+from langgraph_switch.offline.analysis import analyse
+from langgraph_switch.offline.conditions import (
+    TRAINED,
+    MakeSwitch,
+    alone,
+    choosing_conditions,
+    writing_conditions,
+)
+from langgraph_switch.offline.responses import Response, respond
+from langgraph_switch.offline.settings import absolute_models, digest
+from langgraph_switch.offline.shards import ShardFolder, read_rows
+from langgraph_switch.report import write_report
+from langgraph_switch.switch import Switch
+from langgraph_switch.tasks import Example, Task
+
+EVALUATION = "evaluation.json"
+_FIRST, _SECOND = "first sample of", "second sample of"
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class EvaluationSettings(BaseModel):
+    """What an evaluation asks and compares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    questions: int | None = Field(default=None, ge=1)
+    """How many of the test split's questions; all by default."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of every draw, the same for every condition."""
+    leave_one_out: bool = True
+    """Whether the trained switcher is also tried without each candidate."""
+    resample: bool = True
+    """Whether every single and the switch answer again at a temperature, to tell what switching
+    solves beyond the singles from what another sample of them would solve by chance."""
+    resample_temperature: float = Field(default=0.7, gt=0)
+    batch_questions: int = Field(default=64, ge=1)
+    """Questions in progress at the same time, and per stored batch."""
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What an evaluation graph works on."""
+
+    switch: Switch
+    """The trained switch; a random one is compared with the singles alone."""
+    task: Task
+    """Its test split is asked."""
+    out: Path
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    about: Mapping[str, Any] | None = None
+    """What the report says besides: where the switcher came from, who completed its rollouts."""
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """The questions."""
+        limit = self.settings.questions
+        task = self.task if limit is None else self.task.sample(limit, seed=self.settings.seed)
+        return task.split(task.test_split)
+
+    @cached_property
+    def conditions(self) -> dict[str, tuple[MakeSwitch, int, float | None]]:
+        """By name: who answers, with which seed, at which temperature (None: the switch's own)."""
+        settings = self.settings
+        writing = writing_conditions(self.switch, leave_one_out=settings.leave_one_out)
+        found: dict[str, tuple[MakeSwitch, int, float | None]] = {
+            name: (make, settings.seed, None) for name, make in writing.items()
+        }
+        if settings.resample and TRAINED in writing:
+            hot = settings.resample_temperature
+            singles = [alone(name) for name in self.switch.config.names]
+            for name in (*singles, TRAINED):
+                found[f"{_FIRST} {name}"] = (writing[name], settings.seed + 1, hot)
+            for name in singles:
+                found[f"{_SECOND} {name}"] = (writing[name], settings.seed + 2, hot)
+        return found
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Everything that decides what the responses are."""
+        config: SwitchConfig = self.switch.config
+        dumped = config.model_dump(mode="json", exclude_none=True, exclude={"limits", "seed"})
+        described = {
+            "config": absolute_models(config, dumped),
+            "settings": self.settings.model_dump(mode="json", exclude={"leave_one_out"}),
+            "task": self.task.record(self.task.test_split) | {"questions": len(self.examples)},
+        }
+        return {"kind": "responses", "config_hash": digest(described), **described}
+
+    def shards(self, condition: str) -> ShardFolder:
+        """Return where a condition's responses are stored.
+
+        Raises:
+            ConfigError: Those in the folder come from something else.
+        """
+        folder = self.out / "responses" / condition.replace(" ", "-").replace("(", "").rstrip(")")
+        return ShardFolder(folder, self.manifest | {"condition": condition})
+
+    def batches(self) -> list[tuple[str, int]]:
+        """Return every batch of every condition that is not stored yet."""
+        size = self.settings.batch_questions
+        numbers = range(-(-len(self.examples) // size))
+        missing = []
+        for condition in self.conditions:
+            shards = self.shards(condition)
+            missing += [(condition, number) for number in numbers if not shards.has(number)]
+        return missing
+
+    def batch(self, number: int) -> Sequence[Example]:
+        """Return the questions of a batch."""
+        size = self.settings.batch_questions
+        return self.examples[number * size : (number + 1) * size]
+
+    def responses(self, condition: str) -> list[Response]:
+        """Return a condition's stored responses in the order of the questions."""
+        rows = read_rows(self.shards(condition).folder)
+        return [Response.from_json(json.loads(row["response"])) for row in rows]
+
+
+class EvaluationState(TypedDict, total=False):
+    """Where a run is; responses are in the folder."""
+
+    todo: list[tuple[str, int]]
+    """Batches still to be answered: condition and number."""
+    files: list[str]
+    """What was written."""
+
+
+EvaluationGraph = CompiledStateGraph[EvaluationState, None, EvaluationState, EvaluationState]
+
+
+def build_evaluation_graph(
+    job: EvaluationJob | Callable[[], EvaluationJob], *, checkpointer: Checkpointer = None
+) -> EvaluationGraph:
+    """Compile the graph of a job; stored batches are not answered again."""
+    nodes = _Nodes(job)
+    graph = StateGraph(EvaluationState)
+    for name in ("next_batch", "respond", "analyse", "report"):
+        graph.add_node(name, getattr(nodes, name))
+    graph.add_edge(START, "next_batch")
+    graph.add_conditional_edges("next_batch", nodes.route_on, ["respond", "analyse"])
+    graph.add_edge("respond", "next_batch")
+    graph.add_edge("analyse", "report")
+    graph.add_edge("report", END)
+    return graph.compile(checkpointer=checkpointer, name="evaluate")
+
+
+class _Nodes:
+    """The steps of a job."""
+
+    def __init__(self, job: EvaluationJob | Callable[[], EvaluationJob]) -> None:
+        self._given = job
+
+    @property
+    def _job(self) -> EvaluationJob:
+        if not isinstance(self._given, EvaluationJob):
+            self._given = self._given()
+        return self._given
+
+    def next_batch(self, state: EvaluationState) -> EvaluationState:
+        """Find out what is missing."""
+        return {"todo": self._job.batches() if "todo" not in state else state["todo"][1:]}
+
+    def route_on(self, state: EvaluationState) -> str:
+        """Analyse once every batch is there."""
+        return "respond" if state["todo"] else "analyse"
+
+    def respond(self, state: EvaluationState, writer: StreamWriter) -> EvaluationState:
+        """Let one condition answer one batch."""
+        job = self._job
+        condition, number = state["todo"][0]
+        make, seed, temperature = job.conditions[condition]
+        responses = respond(
+            make(),
+            job.batch(number),
+            job.task.score,
+            seed=seed,
+            temperature=temperature,
+            on_end=lambda n: writer({"type": "answered", "condition": condition, "responses": n}),
+        )
+        rows = [
+            {
+                "query_id": one.example_id,
+                "condition": condition,
+                "text": one.trace.text,
+                "score": one.score,
+                "response": json.dumps(one.to_json(), ensure_ascii=False),
+            }
+            for one in responses
+        ]
+        job.shards(condition).write(number, rows)
+        return {}
+
+    def analyse(self, state: EvaluationState) -> EvaluationState:  # noqa: ARG002
+        """Add the conditions that choose, and compare them all."""
+        job = self._job
+        written = {name: job.responses(name) for name in job.conditions}
+        own = {
+            name: found for name, found in written.items() if not name.startswith((_FIRST, _SECOND))
+        }
+        chosen = dict(choosing_conditions(job.switch, own))
+        analysis = analyse(
+            own | chosen,
+            examples=job.examples,
+            names=job.switch.config.names,
+            resampled_first=_stripped(written, _FIRST),
+            resampled=_stripped(written, _SECOND),
+        )
+        evaluation = {"about": self._about(), "analysis": analysis}
+        text = json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n"
+        (job.out / EVALUATION).write_text(text, encoding="utf-8")
+        return {}
+
+    def report(self, state: EvaluationState) -> EvaluationState:  # noqa: ARG002
+        """Write the page and its pictures."""
+        job = self._job
+        evaluation = json.loads((job.out / EVALUATION).read_text(encoding="utf-8"))
+        return {"files": [str(path) for path in write_report(job.out, evaluation)]}
+
+    def _about(self) -> dict[str, Any]:
+        job = self._job
+        task = job.manifest["task"]
+        config = job.switch.config
+        return {
+            "candidates": ", ".join(config.names),
+            "task": task["name"],
+            "split": task["split"],
+            "questions": len(job.examples),
+            "score": task["score"]["name"],
+            "seed": job.settings.seed,
+            "segment": f"{config.segment.max_tokens} tokens",
+            "most tokens of a response": config.max_tokens,
+            **(job.about or {}),
+            "config_hash": job.manifest["config_hash"],
+            "versions": {
+                "langgraph-switch": __version__,
+                "transformers": version("transformers"),
+                "torch": version("torch"),
+                "python": platform.python_version(),
+            },
+        }
+
+
+def evaluate_switch(job: EvaluationJob, *, on_event: OnEvent | None = None) -> dict[str, Any]:
+    """Run an evaluation, or go on with it; return what `evaluation.json` holds.
+
+    Args:
+        job: Who is evaluated on what.
+        on_event: Told of every finished response.
+
+    Raises:
+        InputError: The test split does not exist or is empty.
+        ConfigError: The folder holds another evaluation's responses.
+    """
+    job.out.mkdir(parents=True, exist_ok=True)
+    graph = build_evaluation_graph(job)
+    limit = 2 * len(job.batches()) + 10
+    for event in graph.stream({}, {"recursion_limit": limit}, stream_mode="custom"):
+        if on_event is not None:
+            on_event(event)
+    found: dict[str, Any] = json.loads((job.out / EVALUATION).read_text(encoding="utf-8"))
+    return found
+
+
+def _stripped(written: Responses, prefix: str) -> dict[str, Sequence[Response]]:
+    return {
+        name.removeprefix(f"{prefix} "): found
+        for name, found in written.items()
+        if name.startswith(prefix)
+    }
+
+
+Responses = Mapping[str, Sequence[Response]]
