@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markdown import Markdown
 
 from langgraph_switch.cli.progress import work_progress
+from langgraph_switch.cli.score_view import scores
 from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.offline.evaluation import (
@@ -20,7 +20,7 @@ from langgraph_switch.offline.evaluation import (
     evaluate_switch,
 )
 from langgraph_switch.offline.provenance import switcher_provenance
-from langgraph_switch.report import score_table
+from langgraph_switch.report import verdict
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
@@ -54,6 +54,7 @@ def evaluate(
             "\n  Fix: run the same command again to continue"
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    screen.out.print(Markdown(score_table(found["analysis"])))
+    screen.out.print(scores(found["analysis"]))
+    screen.out.print(verdict(found["analysis"]), soft_wrap=True)
     screen.note(f"Report: {out / 'report.html'}")
     return found

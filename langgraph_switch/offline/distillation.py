@@ -38,6 +38,9 @@ from langgraph_switch.tasks import Example, Task
 DISTILLATION = "distillation.json"
 BEFORE, SWITCHED, AFTER = "anchor before", "switch", "distilled anchor"
 _IGNORED = -100
+_EPOCHS = 4
+_FULL_RATE = 3e-4
+"""Gentler than a switcher's: the anchor shall learn from the answers and forget nothing."""
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -85,6 +88,14 @@ class DistillationJob:
             )
 
     @property
+    def sft(self) -> SftSettings:
+        """How weights are trained, with distillation's own defaults for what is left open."""
+        given = self.training
+        rate = _FULL_RATE if given.learning_rate is None and given.method != "lora" else None
+        changes = {"learning_rate": rate} if rate else {}
+        return given.model_copy(update=changes | {"epochs": given.epochs or _EPOCHS})
+
+    @property
     def work(self) -> Path:
         """What is unfinished; gone once the model is there."""
         out = self.out.resolve()
@@ -108,7 +119,7 @@ class DistillationJob:
         described = {
             "config": absolute_models(config, dumped),
             "settings": self.settings.model_dump(mode="json"),
-            "training": self.training.model_dump(mode="json", exclude={"device"}),
+            "training": self.sft.model_dump(mode="json", exclude={"device"}),
             "task": self.task.record(self.task.train_split),
         }
         return {"kind": "distillation", "config_hash": digest(described), **described}
@@ -247,7 +258,7 @@ class _Nodes:
             [distillation_row(job.switch, one) for one in chosen],
             _anchor_ref(job.switch),
             work=job.work / "sft",
-            settings=job.training,
+            settings=job.sft,
             about={"run": job.manifest["config_hash"]},
             on_step=lambda step, total, loss: writer(
                 {"type": "step", "step": step, "total": total, "loss": loss}

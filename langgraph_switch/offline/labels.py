@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_TIE = 1e-9
+TIE = 1e-9
+"""Means no further apart than this are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def utilities(scores: Sequence[Sequence[float]], *, temperature: float) -> Utili
         means=means,
         standard_errors=tuple(_standard_error(row) for row in scores),
         label=means.index(best),
-        is_tie=best - ranked[1] <= _TIE,
+        is_tie=best - ranked[1] <= TIE,
         margin=best - ranked[1],
         soft_labels=tuple(weight / math.fsum(weights) for weight in weights),
     )
@@ -52,7 +53,7 @@ def can_still_win(scores: Sequence[Sequence[float]], candidate: int, *, completi
     """
     own = math.fsum(scores[candidate]) + completions - len(scores[candidate])
     others = [math.fsum(row) for index, row in enumerate(scores) if index != candidate]
-    return own >= max(others, default=0.0) - _TIE
+    return own >= max(others, default=0.0) - TIE
 
 
 def _standard_error(scores: Sequence[float]) -> float:

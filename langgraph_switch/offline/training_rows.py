@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from langgraph_switch.config import CandidateSpec, RandomSwitcherSpec, SwitchConfig
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.offline.labels import TIE
 from langgraph_switch.offline.rows import FAILED_LABEL
 from langgraph_switch.offline.sft import SftRow
 from langgraph_switch.offline.shards import read_manifest, read_rows
@@ -41,7 +42,8 @@ class RowSettings(BaseModel):
     soft_label_temperature: float | None = Field(default=None, gt=0)
     """Of that softmax; by default that of the rollouts' settings."""
     keep_ties: bool = False
-    """Also learn from rows in which the best candidates did equally well."""
+    """Also learn from rows in which the best candidates did equally well. Soft labels learn from
+    them anyway, unless all candidates did."""
     holdout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the queries that is measured on and never trained on."""
     seed: int = Field(default=0, ge=0)
@@ -108,7 +110,7 @@ def split_rows(
 ) -> RowSplit:
     """Leave out what cannot teach anything or does not fit, and hold out some queries."""
     scored = [row for row in source.rows if row["label"] != FAILED_LABEL]
-    usable = [row for row in scored if settings.keep_ties or not row["is_tie"]]
+    usable = [row for row in scored if teaches(row, settings)]
     encoded = [encoder.encode(row) for row in usable]
     fitting = [
         (row, ids)
@@ -136,6 +138,17 @@ def split_rows(
         counts=counts,
         warnings=_split_warnings(counts),
     )
+
+
+def teaches(row: dict[str, Any], settings: RowSettings) -> bool:
+    """Return whether a scored row is learned from.
+
+    A tie has no best candidate, so there is no hard label; soft labels still learn from it whom
+    not to choose, unless all candidates did equally well.
+    """
+    if settings.keep_ties or not row["is_tie"]:
+        return True
+    return settings.soft_labels and max(row["means"]) - min(row["means"]) > TIE
 
 
 def is_held_out(query_id: str, settings: RowSettings) -> bool:

@@ -91,8 +91,8 @@ def _solved_by_none(found: dict[str, Any]) -> str:
     )
     return (
         f"Sampled at temperature 0.7, {hot['failed']} questions are failed by every checkpoint's "
-        f"first sample; of these the switch's first sample solves {switch} %, a second sample of the "
-        f"best single {best} %, a second sample of any single {anybody} %."
+        f"first sample; of these the switch's first sample solves {switch} %, a second sample of "
+        f"the best single {best} %, a second sample of any single {anybody} %."
     )
 
 

@@ -47,7 +47,7 @@ def encoder(tokenizer: Any = BYTES, names: Any = NAMES, **settings: Any) -> RowE
 
 def split(folder: Path, *, max_tokens: int = 2000, **settings: Any) -> RowSplit:
     return split_rows(
-        load_rollouts([folder]), RowSettings(**settings), encoder(), max_tokens=max_tokens
+        load_rollouts([folder]), RowSettings(**settings), encoder(**settings), max_tokens=max_tokens
     )
 
 
@@ -210,3 +210,16 @@ def test_local_weights_named_beside_nothing_are_refused(tmp_path: Path) -> None:
     (folder / "pretrained").mkdir()
     config = load_rollouts([folder]).config
     assert config.candidates[0].model == str(folder.resolve() / "pretrained")
+
+
+def test_soft_labels_learn_from_a_tie_whom_not_to_choose(tmp_path: Path) -> None:
+    rows = [
+        row("a", "a", [[1, 1], [1, 1], [0, 0]]),
+        row("b", "b", [[1, 0], [1, 0], [0, 1]]),
+    ]
+    write_rollouts(tmp_path, rows)
+    assert split(tmp_path, holdout=0).counts["ties_left_out"] == 2
+    soft = split(tmp_path, holdout=0, soft_labels=True)
+    assert soft.counts["ties_left_out"] == 1, "all equal teaches nothing"
+    first, second, third = soft.training[0]["label_probabilities"]
+    assert first == second > third
