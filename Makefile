@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint types docs docs-check benchmark tiny clean
+.PHONY: demo test notebooks lint types docs docs-check benchmark tiny clean
 
 demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
 
 test: $(INSTALLED)  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+notebooks: $(INSTALLED)  ## execute the notebooks on the embedded family
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:socket -p no:asyncio -o addopts= --nbmake notebooks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -29,7 +32,6 @@ benchmark: $(INSTALLED)  ## speed against plain generate() and the published loo
 	$(BIN)/python benchmarks/switching.py --json benchmarks/results.json
 
 tiny: $(INSTALLED)  ## train the embedded family again, from scratch
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,train]"
 	$(BIN)/python -m recipes.tiny_family
 
 $(INSTALLED): pyproject.toml constraints.txt

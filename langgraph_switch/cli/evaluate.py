@@ -24,6 +24,9 @@ from langgraph_switch.report import verdict
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
+_TABLE_WIDTH = 110
+"""Cells that the table needs; a narrower terminal breaks its lines."""
+
 
 def evaluate(
     config: SwitchConfig, task: Task, settings: EvaluationSettings, out: Path, screen: Screen
@@ -54,6 +57,7 @@ def evaluate(
             "\n  Fix: run the same command again to continue"
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    screen.out.width = max(screen.out.width, _TABLE_WIDTH)
     screen.out.print(scores(found["analysis"]))
     screen.out.print(verdict(found["analysis"]), soft_wrap=True)
     screen.note(f"Report: {out / 'report.html'}")

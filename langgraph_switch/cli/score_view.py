@@ -19,7 +19,7 @@ def scores(analysis: Mapping[str, Any]) -> Table:
     first = next(iter(conditions.values()))
     sizes = {"all": first["score"], **first["by_type"]}
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for kind, one in sizes.items():
         table.add_column(f"{kind.replace('_', ' ')} (n = {one['n']})", no_wrap=True)
     table.add_column("s/answer", justify="right")
