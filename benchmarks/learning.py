@@ -131,7 +131,11 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=600)
     parser.add_argument("--completer", choices=("random", "anchored"), default="anchored")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="where docs/generate.py reads: recipes/tiny_family/results/chain.json",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     table = Table("step", "seconds", "in models", "everything else", "share")

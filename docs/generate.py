@@ -1,4 +1,4 @@
-"""Write the generated parts of README.md from the files that hold their figures.
+"""Write the generated parts of README.md and docs/ from the files that hold their figures.
 
 python docs/generate.py            write them
 python docs/generate.py --check    exit 1 if they have drifted
@@ -15,7 +15,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+LEARNING = ROOT / "docs" / "learning.md"
+RESULTS = ROOT / "recipes" / "tiny_family" / "results"
 SCORES = ROOT / "langgraph_switch" / "tiny" / "scores.json"
+_LEARNED = {"trained switcher", "whole-response routing"}
+"""Conditions that differ from seed to seed."""
 SPEED = ROOT / "benchmarks" / "results.json"
 
 
@@ -24,17 +28,30 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     is_check = parser.parse_args().check
-    old = README.read_text(encoding="utf-8")
+    parts = {
+        README: {"scores": scores_table(), "speed": speed_table()},
+        LEARNING: {
+            "seeds": seeds_table(),
+            "ablation": ablation_table(),
+            "early stop": early_stop_table(),
+            "chain": chain_table(),
+        },
+    }
+    drifted = [path for path, tables in parts.items() if write_parts(path, tables, is_check)]
+    for path in drifted if is_check else ():
+        sys.stderr.write(f"{path.name} has drifted from its figures. Fix: make docs\n")
+    return int(is_check and bool(drifted))
+
+
+def write_parts(path: Path, tables: dict[str, str], is_check: bool) -> bool:
+    """Bring a file's generated parts up to date; return whether they were not."""
+    old = path.read_text(encoding="utf-8")
     new = old
-    for name, table in (("scores", scores_table()), ("speed", speed_table())):
+    for name, table in tables.items():
         new = replace_part(new, name, table)
-    if new == old:
-        return 0
-    if is_check:
-        sys.stderr.write("README.md has drifted from its figures. Fix: make docs\n")
-        return 1
-    README.write_text(new, encoding="utf-8")
-    return 0
+    if new != old and not is_check:
+        path.write_text(new, encoding="utf-8")
+    return new != old
 
 
 def replace_part(text: str, name: str, content: str) -> str:
@@ -55,14 +72,78 @@ def scores_table() -> str:
     return _markdown(rows)
 
 
+def seeds_table() -> str:
+    """Return every training seed's scores on the test split of `tiny/compose`."""
+    seeds = _read(RESULTS / "seeds.json")
+    shown = ["trained switcher", seeds[0]["best_single"], "best single (oracle)"]
+    shown += ["random switching", "whole-response routing", "majority vote"]
+    types = list(seeds[0]["conditions"]["trained switcher"]["by_type"])
+    number = seeds[0]["conditions"]["trained switcher"]["score"]["n"]
+    head = ["condition", "seed", f"all (n = {number})", *(one.replace("_", " ") for one in types)]
+    rows = [head]
+    for name in shown:
+        for entry in seeds if name in _LEARNED else seeds[:1]:
+            one = entry["conditions"][name]
+            cells = [_percent(one["score"]), *(_percent(one["by_type"][kind]) for kind in types)]
+            seed = str(entry["seed"]) if name in _LEARNED else ""
+            rows.append([f"**{name}**" if name == shown[0] else name, seed, *cells])
+    for name in seeds[0]["leave_one_out"]:
+        for entry in seeds:
+            adds = entry["leave_one_out"][name]["adds"]
+            rows.append(
+                [f"lost without {name}", str(entry["seed"]), _percent(adds), *[""] * len(types)]
+            )
+    return _markdown(rows)
+
+
+def ablation_table() -> str:
+    """Return what decides how well a switcher learns."""
+    found = _read(RESULTS / "ablation.json")
+    cells = found["cells"]
+    anchor = cells["anchor alone"]
+    numbers = {kind: anchor[kind]["n"] for kind in anchor}
+    head = ["segment", "completed by", "labels"]
+    rows = [[*head, *(f"{kind.replace('_', ' ')} (n = {n})" for kind, n in numbers.items())]]
+    for name, cell in cells.items():
+        what = name.split(", ") if ", " in name else [name, "", ""]
+        rows.append([*what, *(_percent(cell[kind]) for kind in numbers)])
+    return _markdown(rows)
+
+
+def early_stop_table() -> str:
+    """Return how many completions early stopping saves, and what it costs."""
+    rows = [["completed by", "rows", "decided", "completions saved", "same label"]]
+    for name, one in _read(RESULTS / "ablation.json")["early_stop"].items():
+        saved, same = 100 * one["saved_share"], 100 * one["label_agreement"]
+        rows.append(
+            [name, str(one["rows"]), str(one["decided"]), f"{saved:.0f} %", f"{same:.0f} %"]
+        )
+    return _markdown(rows)
+
+
+def chain_table() -> str:
+    """Return how long the four steps take."""
+    rows = [["step", "seconds", "not model time"]]
+    found = _read(RESULTS / "chain.json")
+    whole = {key: sum(one[key] for one in found.values()) for key in ("seconds", "model_seconds")}
+    for name, one in {**found, "whole chain": whole}.items():
+        rest = 100 * (1 - one["model_seconds"] / one["seconds"])
+        rows.append([name, f"{one['seconds']:.0f}", f"{rest:.1f} %"])
+    return _markdown(rows)
+
+
 def speed_table() -> str:
     """Return the benchmark's table and the machine it was measured on."""
     return str(_read(SPEED)["markdown"])
 
 
-def _read(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return data
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _percent(one: dict[str, float]) -> str:
+    mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _interval(share: dict[str, float]) -> str:

@@ -114,12 +114,13 @@ class TrainingOptions:
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Passes over the rows; default: 5 for LoRA, 20 for full.", rich_help_panel=TRAINING
+            help="Passes over the rows; default: 5, or enough for some 200 steps of all weights (at most 20).",
+            rich_help_panel=TRAINING,
         ),
     ] = None
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Default: 1e-5 for LoRA, 1e-3 for full.", rich_help_panel=TRAINING),
+        typer.Option(help="Default: 1e-5 for LoRA, 5e-4 for full.", rich_help_panel=TRAINING),
     ] = None
     rows_per_step: Annotated[
         int | None, typer.Option(min=1, help="Rows per step.", rich_help_panel=TRAINING)

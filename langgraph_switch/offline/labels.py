@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_EARLY_STOP_ROUNDS = 4
 TIE = 1e-9
 """Means no further apart than this are equal."""
 
@@ -43,6 +44,28 @@ def utilities(scores: Sequence[Sequence[float]], *, temperature: float) -> Utili
         margin=best - ranked[1],
         soft_labels=tuple(weight / math.fsum(weights) for weight in weights),
     )
+
+
+def early_stop_looks(completions: int) -> list[int]:
+    """Return after how many completions of each branch early stopping looks at the scores."""
+    rounds = min(_EARLY_STOP_ROUNDS, completions)
+    return [completions * (number + 1) // rounds for number in range(rounds)]
+
+
+def early_stopped(scores: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return what early stopping would have kept of branches that were all completed."""
+    completions = max(map(len, scores))
+    kept: list[list[float]] = [[] for _ in scores]
+    for number, upto in enumerate(early_stop_looks(completions)):
+        is_open = [
+            number == 0 or can_still_win(kept, candidate, completions=completions)
+            for candidate in range(len(scores))
+        ]
+        kept = [
+            list(row[:upto]) if go_on else done
+            for row, done, go_on in zip(scores, kept, is_open, strict=True)
+        ]
+    return kept
 
 
 def can_still_win(scores: Sequence[Sequence[float]], candidate: int, *, completions: int) -> bool:

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.floor import Decision
 from langgraph_switch.loop import finish_traces
-from langgraph_switch.offline.labels import can_still_win
+from langgraph_switch.offline.labels import can_still_win, early_stop_looks
 from langgraph_switch.offline.responses import fresh_trace
 from langgraph_switch.offline.rows import rollout_row
 from langgraph_switch.offline.settings import RolloutSettings
@@ -32,9 +32,6 @@ from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.tasks import Example
 from langgraph_switch.trace import Segment, Trace
-
-# With early stopping, completions come in this many rounds, with a look at the scores between.
-_EARLY_STOP_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,14 +180,13 @@ class _Nodes:
         branches = [[Trace.from_json(one) for one in row] for row in state["branches"]]
         scores: list[list[list[float | None]]] = [[[] for _ in row] for row in branches]
         errors: list[str | None] = [None] * len(branches)
-        rounds = min(_EARLY_STOP_ROUNDS, completions) if self._job.settings.early_stop else 1
-        for round_index in range(rounds):
-            upto = completions * (round_index + 1) // rounds
+        looks = early_stop_looks(completions) if self._job.settings.early_stop else [completions]
+        for look, upto in enumerate(looks):
             wanted = [
                 (query, candidate, number)
                 for query, row in enumerate(scores)
                 for candidate, done in enumerate(row)
-                if round_index == 0 or self._can_still_win(row, candidate)
+                if look == 0 or self._can_still_win(row, candidate)
                 for number in range(len(done), upto)
             ]
             results = self._score_completions(self._examples(state), branches, wanted, writer)

@@ -173,7 +173,7 @@ class _Run:
                 self._module,
                 self._tokenizer(),
                 [dict(row) for row in rows],
-                arguments=self._arguments(device),
+                arguments=self._arguments(device, len(rows)),
                 lora=self._lora() if self.method == "lora" else None,
                 on_step=on_step,
             )
@@ -225,12 +225,12 @@ class _Run:
             task_type="CAUSAL_LM",
         )
 
-    def _arguments(self, device: torch.device) -> dict[str, Any]:
+    def _arguments(self, device: torch.device, num_rows: int) -> dict[str, Any]:
         settings = self._settings
         micro = settings.micro_batch(self._num_parameters)
         return {
             "output_dir": str(self._folder / _CHECKPOINTS),
-            "num_train_epochs": settings.num_epochs(self.method),
+            "num_train_epochs": settings.num_epochs(self.method, num_rows),
             "per_device_train_batch_size": micro,
             "gradient_accumulation_steps": settings.batch_size // micro,
             "gradient_checkpointing": self._num_parameters >= FULL_BELOW_PARAMETERS,
@@ -274,7 +274,8 @@ class _Run:
         steps = int(trainer.state.global_step)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        last = losses[-max(1, len(losses) // self._settings.num_epochs(self.method)) :]
+        epochs = self._settings.num_epochs(self.method, num_rows)
+        last = losses[-max(1, len(losses) // epochs) :]
         share = (steps - resumed) / max(1, steps)
         trained = [p for p in trainer.model.parameters() if p.requires_grad]
         return Finetuned(
@@ -289,9 +290,7 @@ class _Run:
             learning_rate=self._settings.rate(self.method),
             final_loss=sum(last) / max(1, len(last)),
             seconds=round(seconds, 3),
-            rows_per_second=round(
-                share * num_rows * self._settings.num_epochs(self.method) / seconds, 3
-            ),
+            rows_per_second=round(share * num_rows * epochs / seconds, 3),
             dtype=str(trained[0].dtype).removeprefix("torch."),
         )
 

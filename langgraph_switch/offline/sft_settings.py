@@ -5,6 +5,7 @@ Knows nothing of rows, models or TRL.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,8 +15,8 @@ Method: TypeAlias = Literal["full", "lora"]
 FULL_BELOW_PARAMETERS = 50_000_000
 """`auto` trains all weights of a model with fewer parameters than this, and LoRA above."""
 
-_LEARNING_RATE: dict[Method, float] = {"full": 1e-3, "lora": 1e-5}
-_EPOCHS: dict[Method, int] = {"full": 20, "lora": 5}
+_LEARNING_RATE: dict[Method, float] = {"full": 5e-4, "lora": 1e-5}
+_EPOCHS, _MOST_EPOCHS, _FULL_STEPS = 5, 20, 200
 _MICRO_BATCH_SMALL, _MICRO_BATCH_LARGE = 32, 4
 
 
@@ -32,12 +33,12 @@ class SftSettings(BaseModel):
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of the linear layers that get an adapter."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Peak of the cosine; by default 1e-5 for LoRA, 1e-3 for all weights of a small model."""
+    """Peak of the cosine; by default 1e-5 for LoRA, 5e-4 for all weights of a small model."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps on which the learning rate rises."""
     epochs: int | None = Field(default=None, ge=1)
-    """Passes over the rows; by default 5 for LoRA, 20 for all weights of a small model, which
-    sees few rows."""
+    """Passes over the rows; by default 5. All weights of a small model need some 200 steps to
+    learn anything, so few rows are passed over up to 20 times; more only learns their noise."""
     batch_size: int = Field(default=32, ge=1)
     """Rows per optimizer step."""
     micro_batch_size: int | None = Field(default=None, ge=1)
@@ -61,9 +62,12 @@ class SftSettings(BaseModel):
         """Return the learning rate of a method."""
         return self.learning_rate or _LEARNING_RATE[method]
 
-    def num_epochs(self, method: Method) -> int:
-        """Return the passes over the rows of a method."""
-        return self.epochs or _EPOCHS[method]
+    def num_epochs(self, method: Method, num_rows: int) -> int:
+        """Return the passes over so many rows."""
+        if self.epochs is not None or method == "lora":
+            return self.epochs or _EPOCHS
+        enough = math.ceil(_FULL_STEPS * self.batch_size / max(1, num_rows))
+        return max(_EPOCHS, min(_MOST_EPOCHS, enough))
 
     def micro_batch(self, num_parameters: int) -> int:
         """Return the rows of one forward pass."""

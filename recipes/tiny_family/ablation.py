@@ -4,7 +4,7 @@ python -m recipes.tiny_family.ablation --out FOLDER
 
 Every cell: rollouts, one training, answers to the dev split (choices are made there; the test
 split is for the report alone). Cells that are there are not made again. Figures go to
-`ablation.json`, a table to the screen. This module does not know how any step is done.
+`results/ablation.json`. This module does not know how any step is done.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from langgraph_switch.offline import (
     train_switcher,
 )
 from langgraph_switch.offline.conditions import solo
+from langgraph_switch.offline.labels import early_stopped, utilities
+from langgraph_switch.offline.shards import read_rows
 from langgraph_switch.offline.statistics import mean_interval
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task, load_task
@@ -42,7 +44,8 @@ SEGMENTS = {
 COMPLETERS = ("random", "anchored", "switcher")
 LABELS = ("hard", "soft")
 SPLIT = "dev"
-TRAINING = SftSettings(epochs=20)
+TRAINING = SftSettings()
+RESULTS = Path(__file__).parent / "results"
 
 
 class Ablation:
@@ -71,6 +74,22 @@ class Ablation:
         """Return the score of the anchor alone."""
         switch = Switch(self._family)
         return self._score(solo(switch, switch.config.anchor_name))
+
+    def early_stop(self, segment: str, completer: str) -> dict[str, Any]:
+        """Return what early stopping would have saved of a cell's rollouts, at what loss."""
+        rows = list(read_rows(self._out / segment.replace(" ", "-") / completer))
+        kept = [early_stopped(row["scores"]) for row in rows]
+        labels = [utilities(one, temperature=1).label for one in kept]
+        completions = sum(row["num_completions"] for row in rows)
+        saved = completions - sum(len(scores) for one in kept for scores in one)
+        same = sum(label == row["label"] for label, row in zip(labels, rows, strict=True))
+        return {
+            "rows": len(rows),
+            "completions": completions,
+            "saved_share": saved / completions,
+            "label_agreement": same / len(rows),
+            "decided": sum(not row["is_tie"] for row in rows),
+        }
 
     def _rollouts(self, folder: Path, segment: str, completer: str) -> Path:
         config = self._family.with_changes(segment=SEGMENTS[segment])
@@ -125,9 +144,15 @@ def main() -> None:
                 name = f"{segment}, {completer}, {labels}"
                 cells[name] = ablation.cell(segment, completer, labels)
                 print(name, _line(cells[name]), flush=True)
-    file = options.out / "ablation.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    file.write_text(json.dumps(known | cells, indent=2) + "\n", encoding="utf-8")
+    found = {
+        "queries": options.queries,
+        "split": SPLIT,
+        "cells": cells,
+        "early_stop": {name: ablation.early_stop("6 tokens", name) for name in COMPLETERS},
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(found, indent=2) + "\n"
+    (RESULTS / "ablation.json").write_text(text, encoding="utf-8")
 
 
 def _line(cell: dict[str, Any]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from recipes.tiny_family.questions import Question, QuestionType, draw_questions
 from recipes.tiny_family.world import Pool, World
 
-SEEDS = {"train": 300, "dev": 400, "test": 61_211}
-"""The test seed was drawn for these files; nothing was chosen by looking at its questions."""
+SEEDS = {"train": 300, "dev": 400, "test": 90_127}
+"""The test seed is for the report alone; nothing was chosen by looking at its questions."""
 _POOLS: dict[str, Pool] = {"train": "train", "dev": "dev", "test": "held"}
 
 COMPOSE: dict[str, dict[QuestionType, int]] = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langgraph_switch.offline.labels import can_still_win, utilities
+from langgraph_switch.offline.labels import early_stop_looks, early_stopped, utilities
 
 SCORES = st.lists(
     st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=6, max_size=6),
@@ -32,16 +32,17 @@ def test_equal_best_means_are_a_tie_and_keep_the_first() -> None:
     assert found.label == 0
 
 
-@given(scores=SCORES, looks=st.lists(st.integers(1, 5), min_size=1, max_size=3, unique=True))
-def test_stopping_early_never_changes_a_label_or_makes_a_tie(
-    scores: list[list[float]], looks: list[int]
-) -> None:
-    known: list[list[float]] = [[] for _ in scores]
-    for upto in [*sorted(looks), 6]:
-        open_to = [not k or can_still_win(known, i, completions=6) for i, k in enumerate(known)]
-        for i, is_open in enumerate(open_to):
-            if is_open:
-                known[i] = scores[i][:upto]
-    whole, stopped = utilities(scores, temperature=1), utilities(known, temperature=1)
+@given(scores=SCORES)
+def test_stopping_early_never_changes_a_label_or_makes_a_tie(scores: list[list[float]]) -> None:
+    kept = early_stopped(scores)
+    whole, stopped = utilities(scores, temperature=1), utilities(kept, temperature=1)
+    assert all(few == all_of_it[: len(few)] for few, all_of_it in zip(kept, scores, strict=True))
     assert stopped.label == whole.label
     assert stopped.is_tie == whole.is_tie
+
+
+def test_a_branch_that_cannot_catch_up_is_stopped_at_the_next_look() -> None:
+    assert early_stop_looks(8) == [2, 4, 6, 8]
+    assert early_stop_looks(2) == [1, 2]
+    kept = early_stopped([[1.0] * 8, [0.0] * 8])
+    assert [len(row) for row in kept] == [8, 6]
