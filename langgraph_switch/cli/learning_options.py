@@ -114,7 +114,7 @@ class TrainingOptions:
     epochs: Annotated[
         int | None,
         typer.Option(
-            help="Passes over the rows; default: 5, or enough for some 200 steps of all weights (at most 20).",
+            help="Passes over the rows; default: 5, more where all weights learn from few.",
             rich_help_panel=TRAINING,
         ),
     ] = None

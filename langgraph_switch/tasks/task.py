@@ -110,12 +110,12 @@ class Task:
         self.split(TEST_SPLIT)
         return TEST_SPLIT
 
-    @property
-    def digest(self) -> str:
-        """Digest of every example of every split, for artifacts."""
+    def digest(self, split: str | None = None) -> str:
+        """Return a digest of every example of a split, or of all splits, for artifacts."""
         rows = {
-            split: [[one.id, one.question_digest, list(one.references)] for one in examples]
-            for split, examples in self.splits.items()
+            name: [[one.id, one.question_digest, list(one.references)] for one in examples]
+            for name, examples in self.splits.items()
+            if split in {None, name}
         }
         return _digest(rows)
 
@@ -175,14 +175,16 @@ class Task:
         return replace(self, score=score)
 
     def record(self, split: str | None = None) -> dict[str, Any]:
-        """Return what an artifact says about the task, and about the split that was read."""
+        """Return what an artifact says about the task, or about the split that was read alone."""
         described: dict[str, Any] = {
             "name": self.name,
             "source": self.source,
-            "digest": self.digest,
+            "digest": self.digest(split),
             "score": score_to_json(self.score),
-            "splits": {one: len(rows) for one, rows in self.splits.items()},
-            "left_out": dict(self.left_out),
+            "splits": {
+                one: len(rows) for one, rows in self.splits.items() if split in {None, one}
+            },
+            "left_out": {one: n for one, n in self.left_out.items() if split in {None, one}},
         }
         return described if split is None else described | {"split": split}
 
