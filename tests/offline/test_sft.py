@@ -226,7 +226,7 @@ def test_auto_trains_all_weights_of_a_small_model_and_says_so(
     assert done.rows_per_second > 0
     assert SftSettings().choose_method(8_000_000_000)[0] == "lora"
     assert SftSettings().rate("lora") == 1e-5
-    assert SftSettings().rate("full") == 1e-3
+    assert SftSettings().rate("full") == 5e-4
     assert capfd.readouterr() == ("", "")
 
 
@@ -299,3 +299,12 @@ def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
 def test_the_rows_helper_builds_traces_that_survive_json() -> None:
     trace = prefix("hello", ("aligned", "One."))
     assert prefix_trace({"prefix": json.dumps(trace.to_json())}) == trace
+
+
+def test_few_rows_are_passed_over_until_there_are_enough_steps() -> None:
+    settings = SftSettings()
+    assert settings.num_epochs("full", 320) == 20
+    assert settings.num_epochs("full", 640) == 10
+    assert settings.num_epochs("full", 10_000) == 5
+    assert settings.num_epochs("lora", 320) == 5
+    assert SftSettings(epochs=3).num_epochs("full", 320) == 3

@@ -11,3 +11,9 @@ def answered(response: str, *references: str, choices: tuple[str, ...] = ()) -> 
         references=references,
         choices=choices,
     )
+
+
+def answer(response: str, *references: str, query: str = "Which one?") -> Answer:
+    """Return an answer to a question in words."""
+    message = Message(role="user", content=query)
+    return Answer(messages=(message,), response=response, references=references)
