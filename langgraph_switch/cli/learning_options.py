@@ -120,7 +120,7 @@ class TrainingOptions:
     ] = None
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Default: 1e-5 for LoRA, 5e-4 for full.", rich_help_panel=TRAINING),
+        typer.Option(help="Default: 1e-5 for LoRA, 1e-3 for full.", rich_help_panel=TRAINING),
     ] = None
     rows_per_step: Annotated[
         int | None, typer.Option(min=1, help="Rows per step.", rich_help_panel=TRAINING)

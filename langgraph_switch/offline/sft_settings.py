@@ -15,7 +15,7 @@ Method: TypeAlias = Literal["full", "lora"]
 FULL_BELOW_PARAMETERS = 50_000_000
 """`auto` trains all weights of a model with fewer parameters than this, and LoRA above."""
 
-_LEARNING_RATE: dict[Method, float] = {"full": 5e-4, "lora": 1e-5}
+_LEARNING_RATE: dict[Method, float] = {"full": 1e-3, "lora": 1e-5}
 _EPOCHS, _MOST_EPOCHS, _FULL_STEPS = 5, 20, 200
 _MICRO_BATCH_SMALL, _MICRO_BATCH_LARGE = 32, 4
 
@@ -33,7 +33,7 @@ class SftSettings(BaseModel):
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of the linear layers that get an adapter."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Peak of the cosine; by default 1e-5 for LoRA, 5e-4 for all weights of a small model."""
+    """Peak of the cosine; by default 1e-5 for LoRA, 1e-3 for all weights of a small model."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the steps on which the learning rate rises."""
     epochs: int | None = Field(default=None, ge=1)

@@ -181,9 +181,7 @@ class Task:
             "source": self.source,
             "digest": self.digest(split),
             "score": score_to_json(self.score),
-            "splits": {
-                one: len(rows) for one, rows in self.splits.items() if split in {None, one}
-            },
+            "splits": {one: len(rows) for one, rows in self.splits.items() if split in {None, one}},
             "left_out": {one: n for one, n in self.left_out.items() if split in {None, one}},
         }
         return described if split is None else described | {"split": split}

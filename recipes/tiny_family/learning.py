@@ -32,7 +32,7 @@ ROUNDS = 2
 QUERIES = 1800
 COMPLETIONS = 5
 EPSILON = 0.3
-TRAINING = SftSettings()
+TRAINING = SftSettings(learning_rate=5e-4)
 LABELS = RowSettings(soft_labels=True)
 
 

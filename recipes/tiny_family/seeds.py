@@ -30,10 +30,10 @@ def main() -> None:
     """Learn and measure one switcher per seed."""
     parser = argparse.ArgumentParser(prog="python -m recipes.tiny_family.seeds")
     parser.add_argument("--work", type=Path, default=Path("runs/seeds"))
-    parser.add_argument("--seed", type=int, action="append", help="repeatable; default: 0, 1, 2")
+    parser.add_argument("--seed", type=int, action="append", help="repeatable; default: 1, 2, 3")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = [measured(seed, options.work / f"seed-{seed}") for seed in options.seed or (0, 1, 2)]
+    found = [measured(seed, options.work / f"seed-{seed}") for seed in options.seed or (1, 2, 3)]
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(found, indent=2) + "\n"
     (RESULTS / "seeds.json").write_text(text, encoding="utf-8")

@@ -226,7 +226,7 @@ def test_auto_trains_all_weights_of_a_small_model_and_says_so(
     assert done.rows_per_second > 0
     assert SftSettings().choose_method(8_000_000_000)[0] == "lora"
     assert SftSettings().rate("lora") == 1e-5
-    assert SftSettings().rate("full") == 5e-4
+    assert SftSettings().rate("full") == 1e-3
     assert capfd.readouterr() == ("", "")
 
 

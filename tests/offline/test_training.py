@@ -120,7 +120,7 @@ def test_a_finished_run_is_not_done_again_and_another_is_refused(
     )
     assert again == trained
     assert kinds == ["loaded"]
-    with pytest.raises(ConfigError, match=r"settings\.epochs: 6 there, 5 now") as caught:
+    with pytest.raises(ConfigError, match=r"settings\.epochs: 6 there, None now") as caught:
         train_switcher(rollouts, out=trained.folder, rows=ROWS)
     assert "new folder" in caught.value.hint
     with pytest.raises(ConfigError, match="rollouts:"):
