@@ -47,9 +47,7 @@ def evaluate(
     total = len(job.conditions) * len(job.examples)
     done = total - sum(len(job.batch(number)) for _, number in job.batches())
     try:
-        with work_progress(
-            screen, "Answering", total=total, done=done, unit="responses"
-        ) as advance:
+        with work_progress(screen, "Answering", total=total, done=done) as advance:
             found = evaluate_switch(job, on_event=lambda event: advance(event["responses"]))
     except KeyboardInterrupt:
         screen.warn(

@@ -29,22 +29,16 @@ Advance = Callable[[int], None]
 class RateColumn(ProgressColumn):
     """Units per second."""
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
     def render(self, task: Task) -> Text:
         """Return the mean rate so far."""
         if not task.elapsed:
             return Text("")
         done = task.completed - task.fields.get("before", 0)
-        return Text(f"{done / task.elapsed:.1f} {self._unit}/s")
+        return Text(f"{done / task.elapsed:.1f}/s")
 
 
 @contextmanager
-def work_progress(
-    screen: Screen, label: str, *, total: int, done: int = 0, unit: str
-) -> Iterator[Advance]:
+def work_progress(screen: Screen, label: str, *, total: int, done: int = 0) -> Iterator[Advance]:
     """Show progress on a terminal; yield what is called with the number of units done.
 
     Args:
@@ -52,13 +46,12 @@ def work_progress(
         label: What is being done.
         total: Units in all.
         done: Units that an earlier run did.
-        unit: What is counted, in the plural.
     """
     progress = Progress(
         TextColumn(label),
         BarColumn(),
         MofNCompleteColumn(),
-        RateColumn(unit),
+        RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=screen.err,

@@ -90,11 +90,9 @@ def _collect_with_progress(job: RolloutJob, screen: Screen) -> Rollouts:
     done = _num_done(job)
     if done:
         screen.note(f"{done} of {len(job.examples)} queries are done already.")
-    label = f"Rollouts completed by {job.settings.completer}"
+    label = f"Completions ({job.settings.completer})"
     total = per_query * len(job.examples)
-    with work_progress(
-        screen, label, total=total, done=per_query * done, unit="completions"
-    ) as advance:
+    with work_progress(screen, label, total=total, done=per_query * done) as advance:
         return collect_rollouts(job, on_event=lambda event: advance(event.get("completions", 0)))
 
 

@@ -206,6 +206,7 @@ class _Nodes:
                 scores=scores,
                 error=error,
                 settings=self._job.settings,
+                config_hash=self._job.shards.manifest["config_hash"],
             )
             for example, prefix, scores, error in zip(
                 examples, state["prefixes"], state["scores"], state["errors"], strict=True

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from langgraph_switch._version import __version__
@@ -28,6 +30,7 @@ def rollout_row(
     scores: Sequence[Sequence[float | None]],
     error: str | None,
     settings: RolloutSettings,
+    config_hash: str,
 ) -> dict[str, Any]:
     """Return a row as plain JSON types.
 
@@ -38,6 +41,7 @@ def rollout_row(
         scores: Per candidate the scores of its completions, None where scoring failed.
         error: Why, if it did.
         settings: How the rollouts were made.
+        config_hash: Of everything that decides what the rows are; the manifest explains it.
     """
     known = [[value for value in row if value is not None] for row in scores]
     is_scored = all(known)
@@ -63,8 +67,15 @@ def rollout_row(
         "error": error,
         "completer": settings.completer,
         "seed": prefix.seed,
-        "package_version": __version__,
+        "config_hash": config_hash,
+        "versions": _versions(),
     }
+
+
+@cache
+def _versions() -> str:
+    others = (f"{name} {version(name)}" for name in ("transformers", "torch"))
+    return ", ".join([f"langgraph-switch {__version__}", *others])
 
 
 def _timeless(trace: Trace) -> Trace:

@@ -28,6 +28,7 @@ class ShardFolder:
             ConfigError: The folder's rows were made by something else; says what differs.
         """
         self.folder = Path(folder)
+        self.manifest = manifest
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob("*.tmp"):  # A writer was killed in the middle of it.
             leftover.unlink()

@@ -53,6 +53,7 @@ def row(
         scores=scores,
         error=None if all(scores) else "the judge was away",
         settings=SETTINGS,
+        config_hash="0123456789abcdef",
     )
 
 

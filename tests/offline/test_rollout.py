@@ -18,6 +18,7 @@ from langgraph_switch.offline.policies import EpsilonSwitcher
 from langgraph_switch.offline.responses import respond
 from langgraph_switch.offline.rollout import build_rollout_graph, cut_prefix
 from langgraph_switch.offline.settings import RolloutSettings
+from langgraph_switch.offline.shards import read_manifest
 from langgraph_switch.scoring import FunctionScore
 from langgraph_switch.seeds import derive_seed
 from langgraph_switch.switchers.base import Turn
@@ -41,6 +42,8 @@ def test_every_candidate_has_exactly_k_completions_and_the_best_mean_is_the_labe
         assert row["means"][row["label"]] == max(row["means"])
         assert row["completer"] == "random"
         assert row["num_failed_scores"] == 0
+        assert row["config_hash"] == read_manifest(tmp_path / "rows")["config_hash"]
+        assert row["versions"].startswith("langgraph-switch 0.")
 
 
 def test_a_prefix_is_a_beginning_of_a_random_switch_response(tmp_path: Path) -> None:

@@ -194,3 +194,9 @@ def test_the_record_is_about_the_split_that_was_read() -> None:
     assert train["score"] == {"name": "numeric"}
     assert train["digest"] == task.sample(10_000).record("train")["digest"]
     assert train["digest"] != task.record("test")["digest"]
+
+
+def test_a_data_set_that_cannot_be_reached_says_what_to_do() -> None:
+    with pytest.raises(InputError, match="Cannot load the data set") as info:
+        load_task("hf://datasets/nobody/nothing", score="numeric")
+    assert "local folder" in info.value.hint
