@@ -50,6 +50,10 @@ class Candidate:
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )
 
+    def is_greedy_in(self, trace: Trace) -> bool:
+        """Return whether this candidate always continues such a trace alike."""
+        return self._sampling_in(trace).is_greedy
+
     def row(self, row: str) -> str:
         """Return the name of the row for a trace; candidates that read alike share it."""
         return f"{row}#{self.prompt.signature}"

@@ -1,16 +1,19 @@
 """Continue many traces to their end, outside of a graph: for rollouts and evaluation.
 
 The same steps as the state machine (decide, write, append) over a `Switch`, without a state to be
-serialised. As a trace ends the next one joins in. Knows nothing of scores or files.
+serialised. As a trace ends the next one joins in. What greedy candidates would say to equal traces
+is computed once: completions of one prefix often agree for a while. Knows nothing of scores or
+files.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from langgraph_switch.switch import Switch
+from langgraph_switch.floor import Decision
+from langgraph_switch.switch import Draft, Switch
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.trace import Trace
 
@@ -61,7 +64,46 @@ def next_segments(switch: Switch, turns: Sequence[Turn]) -> list[Trace]:
     grown = [turn.trace for turn in turns]
     for speaker, indices in by_speaker.items():
         ready = switch.with_cues(speaker, [turns[index] for index in indices])
-        drafts = switch.write(speaker, ready, [decisions[index] for index in indices])
+        drafts = _write_once(switch, speaker, ready, [decisions[index] for index in indices])
         for index, turn, draft in zip(indices, ready, drafts, strict=True):
             grown[index] = switch.append(turn.trace, draft)
     return grown
+
+
+def _write_once(
+    switch: Switch, speaker: str, turns: Sequence[Turn], decisions: Sequence[Decision]
+) -> list[Draft]:
+    """Return what a candidate writes, computed once for traces to which it must say the same."""
+    first_with: dict[Hashable, int] = {}
+    places = [
+        first_with.setdefault(_certain(switch, speaker, turn.trace, i), i)
+        for i, turn in enumerate(turns)
+    ]
+    asked = sorted(set(places))
+    written = switch.write(speaker, [turns[i] for i in asked], [decisions[i] for i in asked])
+    drafts = dict(zip(asked, written, strict=True))
+    return [
+        drafts[place] if place == i else _shared(drafts[place], decision)
+        for i, (place, decision) in enumerate(zip(places, decisions, strict=True))
+    ]
+
+
+def _certain(switch: Switch, speaker: str, trace: Trace, index: int) -> Hashable:
+    """Return what is equal for traces whose continuation by a candidate is the same for certain."""
+    if not switch.candidates[speaker].is_greedy_in(trace):
+        return index
+    said = tuple((one.speaker, one.token_ids, one.text) for one in trace.segments)
+    return (trace.messages, trace.max_tokens, trace.stop, said)
+
+
+def _shared(draft: Draft, decision: Decision) -> Draft:
+    """Return a draft that was computed for another trace, under this one's own decision."""
+    segment = replace(
+        draft.segment,
+        decided_by=decision.decided_by,
+        probabilities=decision.probabilities,
+        decide_s=decision.decide_s,
+        prefill_tokens=0,
+        cached_tokens=0,
+    )
+    return replace(draft, segment=segment)

@@ -48,16 +48,19 @@ class LMSwitcher:
         self.sampling = sampling
 
     def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
-        """Return the softmax over the labels' log-probabilities, one forward pass in all."""
+        """Return the softmax over the labels' log-probabilities, one forward pass in all.
+
+        Equal prompts are read once.
+        """
+        prompts = [tuple(self._prompt.encode(turn.trace)) for turn in turns]
+        rows = {prompt: turn.row for prompt, turn in zip(prompts[::-1], turns[::-1], strict=True)}
         requests = [
-            LabelRequest(
-                row=_row(turn.row),
-                prefix=self._prompt.encode(turn.trace),
-                labels=self._prompt.labels.labels,
-            )
-            for turn in turns
+            LabelRequest(row=_row(row), prefix=prompt, labels=self._prompt.labels.labels)
+            for prompt, row in rows.items()
         ]
-        return [_softmax(scores) for scores in self._engine.label_logprobs(requests)]
+        scores = self._engine.label_logprobs(requests)
+        found = {prompt: _softmax(one) for prompt, one in zip(rows, scores, strict=True)}
+        return [found[prompt] for prompt in prompts]
 
     def check(self, trace: Trace) -> None:
         """Refuse a response that, with its tags, would outgrow the switcher's context.
