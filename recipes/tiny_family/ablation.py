@@ -131,7 +131,7 @@ def main() -> None:
     """Make every cell, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m recipes.tiny_family.ablation")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--queries", type=int, default=600)
+    parser.add_argument("--queries", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--segment", choices=SEGMENTS, action="append", help="default: all")
     options = parser.parse_args()
