@@ -53,7 +53,9 @@ class LMSwitcher:
         Equal prompts are read once.
         """
         prompts = [tuple(self._prompt.encode(turn.trace)) for turn in turns]
-        rows = {prompt: turn.row for prompt, turn in zip(prompts[::-1], turns[::-1], strict=True)}
+        rows: dict[tuple[int, ...], str] = {}
+        for prompt, turn in zip(prompts, turns, strict=True):
+            rows.setdefault(prompt, turn.row)
         requests = [
             LabelRequest(row=_row(row), prefix=prompt, labels=self._prompt.labels.labels)
             for prompt, row in rows.items()
