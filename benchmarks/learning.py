@@ -34,10 +34,11 @@ from langgraph_switch.offline import (
     RowSettings,
     collect_rollouts,
     distill_switch,
+    distillation,
     evaluate_switch,
     prepare_rollouts,
-    sft,
     train_switcher,
+    training,
 )
 from langgraph_switch.tasks import load_task
 
@@ -79,7 +80,8 @@ def model_clock() -> Iterator[ModelClock]:
     patched: list[tuple[Any, str]] = [
         (TransformersEngine, "generate"),
         (TransformersEngine, "label_logprobs"),
-        (sft, "finetune"),
+        (training, "finetune"),
+        (distillation, "finetune"),
     ]
     originals = [(owner, name, getattr(owner, name)) for owner, name in patched]
     try:

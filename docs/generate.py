@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from langgraph_switch.report.markdown import markdown_table
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 LEARNING = ROOT / "docs" / "learning.md"
@@ -77,7 +79,7 @@ def scores_table() -> str:
     for condition, by_kind in shown.items():
         name = f"**{condition}**" if condition == "trained switcher" else condition
         rows.append([name, *(_interval(by_kind[kind]) for kind in kinds)])
-    return _markdown(rows)
+    return markdown_table(rows[0], rows[1:])
 
 
 def seeds_table() -> str:
@@ -101,7 +103,7 @@ def seeds_table() -> str:
             rows.append(
                 [f"lost without {name}", str(entry["seed"]), _percent(adds), *[""] * len(types)]
             )
-    return _markdown(rows)
+    return markdown_table(rows[0], rows[1:])
 
 
 def ablation_table() -> str:
@@ -115,7 +117,7 @@ def ablation_table() -> str:
     for name, cell in cells.items():
         what = name.split(", ") if ", " in name else [name, "", ""]
         rows.append([*what, *(_percent(cell[kind]) for kind in numbers)])
-    return _markdown(rows)
+    return markdown_table(rows[0], rows[1:])
 
 
 def early_stop_table() -> str:
@@ -126,7 +128,7 @@ def early_stop_table() -> str:
         rows.append(
             [name, str(one["rows"]), str(one["decided"]), f"{saved:.0f} %", f"{same:.0f} %"]
         )
-    return _markdown(rows)
+    return markdown_table(rows[0], rows[1:])
 
 
 def chain_table() -> str:
@@ -137,7 +139,7 @@ def chain_table() -> str:
     for name, one in {**found, "whole chain": whole}.items():
         rest = 100 * (1 - one["model_seconds"] / one["seconds"])
         rows.append([name, f"{one['seconds']:.0f}", f"{rest:.1f} %"])
-    return _markdown(rows)
+    return markdown_table(rows[0], rows[1:])
 
 
 def speed_table() -> str:
@@ -156,12 +158,6 @@ def _percent(one: dict[str, float]) -> str:
 
 def _interval(share: dict[str, float]) -> str:
     return f"{share['percent']:.1f} [{share['low']:.1f}, {share['high']:.1f}]"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

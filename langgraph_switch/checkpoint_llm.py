@@ -5,7 +5,7 @@ Knows nothing of switching: it is a switch with nobody to switch to.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, SkipValidation
 
@@ -19,8 +19,9 @@ from langgraph_switch.config import (
     SwitchConfig,
 )
 from langgraph_switch.engines.base import Engine
+from langgraph_switch.loading import computed_once
 from langgraph_switch.switch import Switch
-from langgraph_switch.trace_llm import TraceLLM, computed_once
+from langgraph_switch.trace_llm import TraceLLM
 
 _NAME = "checkpoint"
 _WHOLE_RESPONSE = SegmentSpec(max_tokens=100_000)
@@ -49,13 +50,9 @@ class CheckpointLLM(TraceLLM):
     engine: SkipValidation[Engine | None] = Field(default=None, exclude=True, repr=False)
     """An engine to use instead of loading the model."""
 
-    @computed_once
-    def switch(self) -> Switch:
-        """The checkpoint at work; its weights are loaded here.
+    _made_from: ClassVar[frozenset[str]] = frozenset(__annotations__)
 
-        Raises:
-            ModelLoadError: Model, adapter or tokenizer cannot be loaded.
-        """
+    def _make_switch(self) -> Switch:
         return Switch(self._config, engines={_NAME: self.engine} if self.engine else None)
 
     @computed_once

@@ -292,6 +292,14 @@ class SwitchConfig(_Frozen):
             return str(self._base_dir / model[2:])
         return model
 
+    def with_absolute_models(self) -> Self:
+        """Return a copy that can be kept anywhere: `./folder` references are resolved."""
+        data = self.to_dict()
+        for spec in (*data["candidates"], data.get("switcher", {})):
+            for key in {"model", "adapter"} & spec.keys():
+                spec[key] = self.resolve_model(spec[key])
+        return self.from_dict(data)
+
     def with_changes(self, **changes: Any) -> Self:
         """Return a validated copy with some top-level fields replaced.
 

@@ -6,11 +6,17 @@ Knows nothing of how models are loaded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.llm import embedded_config
+
+
+def embedded_config() -> SwitchConfig:
+    """Return the configuration of the embedded family."""
+    return SwitchConfig.load(str(files("langgraph_switch") / "tiny"))
+
 
 _NAMED: dict[str, Callable[[], SwitchConfig]] = {"tiny": embedded_config}
 

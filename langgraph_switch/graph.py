@@ -6,10 +6,13 @@ Knows nothing of where tokens come from, nor of LangChain.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -40,13 +43,16 @@ from langgraph_switch.switchers.base import Turn
 from langgraph_switch.trace import Segment, Trace
 
 _T = TypeVar("_T")
+SwitchGraph: TypeAlias = CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]
+_Node: TypeAlias = Callable[[SwitchState, StreamWriter], dict[str, Any]]
+_AwaitedNode: TypeAlias = Callable[[SwitchState, StreamWriter], Coroutine[Any, Any, dict[str, Any]]]
 
 DECIDE, APPEND, PREPARE = "decide", "append", "prepare"
 
 
 def build_graph(
-    switch: Switch, *, checkpointer: Checkpointer = None
-) -> CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]:
+    switch: Switch, *, checkpointer: Checkpointer = None, threads: Executor | None = None
+) -> SwitchGraph:
     """Compile the state machine of a switch.
 
     A run needs about three super-steps per segment. LangGraph stops after 25 of them when a
@@ -57,21 +63,47 @@ def build_graph(
         switch: The candidates, the switcher and the rules.
         checkpointer: Makes runs resumable: after a crash, `invoke(None, config)` goes on.
             False: never use the one of a graph that this one runs in.
+        threads: Where the steps of awaited runs work; such a graph can only be awaited. Without,
+            a graph can be called either way, and awaited runs share the event loop's few threads.
     """
     graph = StateGraph(SwitchState, input_schema=SwitchInput, output_schema=SwitchOutput)
     nodes = _Nodes(switch)
-    graph.add_node(PREPARE, nodes.prepare)
-    graph.add_node(DECIDE, nodes.decide)
-    graph.add_node(APPEND, nodes.append)
+
+    def add(name: str, node: _Node) -> None:
+        graph.add_node(name, node if threads is None else _awaited(node, threads))  # type: ignore[call-overload]
+
+    add(PREPARE, nodes.prepare)
+    add(DECIDE, nodes.decide)
+    add(APPEND, nodes.append)
     graph.add_edge(START, PREPARE)
     graph.add_edge(PREPARE, DECIDE)
     speakers = {name: generate_node(name) for name in switch.config.names}
     for name, node in speakers.items():
-        graph.add_node(node, nodes.generate(name))  # type: ignore[arg-type]
+        add(node, nodes.generate(name))
         graph.add_edge(node, APPEND)
     graph.add_conditional_edges(DECIDE, _route_to_speakers(speakers), list(speakers.values()))
     graph.add_conditional_edges(APPEND, nodes.route_on, [DECIDE, END])
     return graph.compile(checkpointer=checkpointer, name="switch")
+
+
+def _awaited(node: _Node, threads: Executor) -> _AwaitedNode:
+    """Return a node as a coroutine that waits for a thread.
+
+    A step at work cannot be broken off: a cancelled run ends when the step has ended, so that
+    nothing of it comes into the engines later on.
+    """
+
+    async def call(state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+        work = threads.submit(contextvars.copy_context().run, node, state, writer)
+        done = asyncio.wrap_future(work)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            work.cancel()  # Unless it has begun.
+            await asyncio.wait([done])
+            raise
+
+    return call
 
 
 def generate_node(candidate: str) -> str:
@@ -95,7 +127,7 @@ class _Nodes:
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
 
-    def prepare(self, state: SwitchState) -> dict[str, Any]:
+    def prepare(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:  # noqa: ARG002
         """Turn queries into traces; every seed that was left open is drawn here, once."""
         queries = state["queries"]
         if not isinstance(queries, list | tuple) or not queries:

@@ -9,7 +9,7 @@ from tiny_models import make_engine, random_model, switch_config
 
 from langgraph_switch import ScriptedEngine, Switch, SwitchLLM
 from langgraph_switch.engines.transformers_engine import TransformersEngine
-from langgraph_switch.trace_llm import computed_once
+from langgraph_switch.loading import computed_once
 
 
 class Watched:

@@ -12,7 +12,7 @@ import pytest
 
 from langgraph_switch import CheckpointLLM, SwitchLLM
 from langgraph_switch.config import GREEDY
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 from langgraph_switch.trace_llm import TraceLLM
 from recipes.tiny_family.questions import QUESTION_TYPES, last_number
 

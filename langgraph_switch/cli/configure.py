@@ -35,9 +35,9 @@ def effective_config(options: SwitchOptions) -> SwitchConfig:
     if options.candidate:
         data: dict[str, Any] = {"candidates": [_candidate(one) for one in options.candidate]}
     elif options.config is not None:
-        data = _with_absolute_paths(SwitchConfig.load(options.config))
+        data = SwitchConfig.load(options.config).with_absolute_models().to_dict()
     else:
-        data = _with_absolute_paths(family_config(options.family or "tiny"))
+        data = family_config(options.family or "tiny").with_absolute_models().to_dict()
     if options.switcher is not None:
         data["switcher"] = _switcher(options.switcher, SwitchConfig.from_dict(data))
     _apply(options, data)
@@ -78,22 +78,13 @@ def _trained_switcher(folder: Path, config: SwitchConfig) -> dict[str, Any]:
             f"candidates here are {', '.join(config.names)}.",
             hint="name the candidates so, in that order, or train a switcher for these",
         )
-    spec: dict[str, Any] = _with_absolute_paths(trained)["switcher"]
+    spec: dict[str, Any] = trained.with_absolute_models().to_dict()["switcher"]
     return spec
 
 
 def _absolute(model: str) -> str:
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else model
-
-
-def _with_absolute_paths(config: SwitchConfig) -> dict[str, Any]:
-    data = config.to_dict()
-    for spec in (*data["candidates"], data["switcher"]):
-        for key in ("model", "adapter"):
-            if key in spec:
-                spec[key] = config.resolve_model(spec[key])
-    return data
 
 
 def _apply(options: SwitchOptions, data: dict[str, Any]) -> None:

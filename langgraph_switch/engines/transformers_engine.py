@@ -14,6 +14,7 @@ from torch import Tensor
 
 from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, OnToken
 from langgraph_switch.engines.batch import RowBatch
+from langgraph_switch.engines.coalesce import Coalescer
 from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
@@ -26,7 +27,8 @@ from langgraph_switch.errors import ContextLengthError, EngineError, EngineOutOf
 class TransformersEngine:
     """Continues token prefixes with a causal LM held by this process.
 
-    Thread-safe: calls on the same device wait for each other.
+    Thread-safe: models on the same device take turns, and calls that wait for the same model
+    are computed as one batch.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class TransformersEngine:
         *,
         adapter: str | None = None,
         kv_cache_bytes: int = 2 * 2**30,
+        max_coalesced: int = 64,
         name: str | None = None,
     ) -> None:
         """Serve a model.
@@ -45,6 +48,7 @@ class TransformersEngine:
             tokenizer: The model's tokenizer.
             adapter: Name of an adapter that `model` has loaded; None for the bare weights.
             kv_cache_bytes: Most bytes of keys and values kept between calls.
+            max_coalesced: Most requests of concurrent calls that are computed as one batch.
             name: What to call the model in messages; by default its source.
         """
         self._shared = model
@@ -52,6 +56,12 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._store = KVStore(kv_cache_bytes)
         self._name = name or model.source
+        self._generate_batch = Coalescer[GenerateRequest, Continuation](
+            self._generate, model.lock, max_requests=max_coalesced
+        )
+        self._label_batch = Coalescer[LabelRequest, tuple[float, ...]](
+            self._label_logprobs, model.lock, max_requests=max_coalesced
+        )
 
     @property
     def name(self) -> str:
@@ -102,6 +112,11 @@ class TransformersEngine:
             return []
         for request in requests:
             self._check_context(len(request.prefix) + request.max_new_tokens)
+        return self._generate_batch(requests, on_token)
+
+    def _generate(
+        self, requests: Sequence[GenerateRequest], on_token: OnToken | None
+    ) -> list[Continuation]:
         with self._working():
             progress = [
                 RowProgress(index, request, self._tokenizer, on_token)
@@ -129,9 +144,17 @@ class TransformersEngine:
             ConfigError: Two labels have the same tokens.
             EngineOutOfMemoryError: The device has too little memory for this batch.
         """
+        if not requests:
+            return []
+        for request in requests:
+            self._check_context(len(request.prefix) + max(map(len, request.labels), default=0))
+        return self._label_batch(requests)
+
+    def _label_logprobs(
+        self, requests: Sequence[LabelRequest], _on_token: OnToken | None
+    ) -> list[tuple[float, ...]]:
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            self._check_context(len(request.prefix) + max(map(len, request.labels), default=0))
             groups[request.labels].append(index)
         results: list[tuple[float, ...]] = [()] * len(requests)
         for labels, indices in groups.items():

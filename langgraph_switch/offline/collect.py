@@ -6,7 +6,7 @@ Knows nothing of training or of the command line.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError, MissingExtraError
+from langgraph_switch.offline.events import OnEvent, relay
 from langgraph_switch.offline.policies import make_completer
 from langgraph_switch.offline.rollout import (
     RolloutGraph,
@@ -32,8 +33,6 @@ from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
 _STATE = "state.sqlite"
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +124,7 @@ def _run_chunk(graph: RolloutGraph, chunk: int, on_event: OnEvent | None) -> Non
     )
     is_under_way = bool(graph.get_state(config).tasks)  # `next` omits what is done, not applied.
     begin = None if is_under_way else RolloutState(todo=[chunk])
-    for event in graph.stream(begin, config, stream_mode="custom", durability="sync"):
-        if on_event is not None:
-            on_event(event)
+    relay(graph.stream(begin, config, stream_mode="custom", durability="sync"), on_event)
 
 
 def _thread(chunk: int) -> str:

@@ -16,6 +16,7 @@ from langgraph_switch.offline.responses import Response
 from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Switcher, Turn
 from langgraph_switch.switchers.simple import RandomSwitcher
+from langgraph_switch.switchers.wrapper import SwitcherWrapper
 from langgraph_switch.trace import Trace
 
 RANDOM = "random switching"
@@ -41,37 +42,25 @@ def without(name: str) -> str:
     return f"trained without {name}"
 
 
-class WithoutCandidate:
+class WithoutCandidate(SwitcherWrapper):
     """A switcher that may not choose one candidate; as the anchor it still opens and closes."""
 
     def __init__(self, base: Switcher, index: int) -> None:
-        self._base = base
+        super().__init__(base)
         self._index = index
-        self.decided_by = base.decided_by
-        self.sampling = base.sampling
 
     def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """Return the base's probabilities, one of them set to 0."""
         found = self._base.probabilities(turns)
         return [tuple(0.0 if i == self._index else p for i, p in enumerate(ps)) for ps in found]
 
-    def check(self, trace: Trace) -> None:
-        """Refuse what the base refuses."""
-        self._base.check(trace)
 
-    def release(self, rows: Sequence[str]) -> None:
-        """Let the base forget rows."""
-        self._base.release(rows)
-
-
-class AskedOnce:
+class AskedOnce(SwitcherWrapper):
     """A switcher that is asked once a response; whom it names then keeps the floor."""
 
     def __init__(self, base: Switcher, names: Sequence[str]) -> None:
-        self._base = base
+        super().__init__(base)
         self._names = names
-        self.decided_by = base.decided_by
-        self.sampling = base.sampling
 
     def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """Return the base's probabilities the first time, and certainty from then on."""
@@ -82,14 +71,6 @@ class AskedOnce:
             next(asked) if name is None else tuple(float(one == name) for one in self._names)
             for name in chosen
         ]
-
-    def check(self, trace: Trace) -> None:
-        """Refuse what the base refuses."""
-        self._base.check(trace)
-
-    def release(self, rows: Sequence[str]) -> None:
-        """Let the base forget rows."""
-        self._base.release(rows)
 
     def _chosen(self, trace: Trace) -> str | None:
         decided = (one.speaker for one in trace.segments if one.decided_by == self.decided_by)

@@ -25,9 +25,10 @@ from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.offline.conditions import solo
 from langgraph_switch.offline.distilled_card import distilled_card
+from langgraph_switch.offline.events import OnEvent, relay
 from langgraph_switch.offline.recovery import compare_distilled
 from langgraph_switch.offline.responses import Response, respond
-from langgraph_switch.offline.settings import absolute_models, digest
+from langgraph_switch.offline.settings import decisive, digest
 from langgraph_switch.offline.sft import Finetuned, SftRow, finetune
 from langgraph_switch.offline.sft_settings import SftSettings
 from langgraph_switch.offline.shards import ShardFolder, read_rows
@@ -41,8 +42,6 @@ _IGNORED = -100
 _EPOCHS = 4
 _FULL_RATE = 3e-4
 """Gentler than a switcher's: the anchor shall learn from the answers and forget nothing."""
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 class DistillSettings(BaseModel):
@@ -114,10 +113,8 @@ class DistillationJob:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Everything that decides what the distilled model is."""
-        config = self.switch.config
-        dumped = config.model_dump(mode="json", exclude_none=True, exclude={"limits", "seed"})
         described = {
-            "config": absolute_models(config, dumped),
+            "config": decisive(self.switch.config),
             "settings": self.settings.model_dump(mode="json"),
             "training": self.sft.model_dump(mode="json", exclude={"device"}),
             "task": self.task.record(self.task.train_split),
@@ -179,9 +176,7 @@ def distill_switch(job: DistillationJob, *, on_event: OnEvent | None = None) -> 
         return found
     graph = build_distillation_graph(job)
     limit = 2 * len(job.batches()) + 10
-    for event in graph.stream({}, {"recursion_limit": limit}, stream_mode="custom"):
-        if on_event is not None:
-            on_event(event)
+    relay(graph.stream({}, {"recursion_limit": limit}, stream_mode="custom"), on_event)
     report: dict[str, Any] = json.loads((job.out / DISTILLATION).read_text(encoding="utf-8"))
     return report
 

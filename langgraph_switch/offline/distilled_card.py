@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from langgraph_switch.offline.switcher_card import table
+from langgraph_switch.report.markdown import markdown_table
 
 
 def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
@@ -71,5 +71,5 @@ def _body(report: dict[str, Any], name: str) -> str:
         f"{counts['queries']} questions: {training['why']}, {training['steps']} steps, learning "
         f"rate {training['learning_rate']:g}."
     )
-    scores = table(SCORE_HEAD, score_rows(report))
+    scores = markdown_table(SCORE_HEAD, score_rows(report))
     return "\n\n".join([f"# {name}", what, recovered(report), scores, measured, learned]) + "\n"

@@ -8,11 +8,9 @@ switcher was trained or of the command line.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,19 @@ from langgraph.types import Checkpointer, StreamWriter
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from langgraph_switch._version import __version__
-from langgraph_switch.config import SwitchConfig
 from langgraph_switch.offline.analysis import analyse
 from langgraph_switch.offline.conditions import (
     TRAINED,
     MakeSwitch,
+    Responses,
     alone,
     choosing_conditions,
     writing_conditions,
 )
+from langgraph_switch.offline.events import OnEvent, relay
+from langgraph_switch.offline.provenance import versions
 from langgraph_switch.offline.responses import Response, respond
-from langgraph_switch.offline.settings import absolute_models, digest
+from langgraph_switch.offline.settings import decisive, digest
 from langgraph_switch.offline.shards import ShardFolder, read_rows
 from langgraph_switch.report import write_report
 from langgraph_switch.switch import Switch
@@ -41,8 +40,6 @@ from langgraph_switch.tasks import Example, Task
 
 EVALUATION = "evaluation.json"
 _FIRST, _SECOND = "first sample of", "second sample of"
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 class EvaluationSettings(BaseModel):
@@ -104,10 +101,8 @@ class EvaluationJob:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Everything that decides what the responses are."""
-        config: SwitchConfig = self.switch.config
-        dumped = config.model_dump(mode="json", exclude_none=True, exclude={"limits", "seed"})
         described = {
-            "config": absolute_models(config, dumped),
+            "config": decisive(self.switch.config),
             "settings": self.settings.model_dump(mode="json", exclude={"leave_one_out"}),
             "task": self.task.record(self.task.test_split) | {"questions": len(self.examples)},
         }
@@ -258,12 +253,7 @@ class _Nodes:
             "most tokens of a response": config.max_tokens,
             **(job.about or {}),
             "config_hash": job.manifest["config_hash"],
-            "versions": {
-                "langgraph-switch": __version__,
-                "transformers": version("transformers"),
-                "torch": version("torch"),
-                "python": platform.python_version(),
-            },
+            "versions": versions(),
         }
 
 
@@ -281,9 +271,7 @@ def evaluate_switch(job: EvaluationJob, *, on_event: OnEvent | None = None) -> d
     job.out.mkdir(parents=True, exist_ok=True)
     graph = build_evaluation_graph(job)
     limit = 2 * len(job.batches()) + 10
-    for event in graph.stream({}, {"recursion_limit": limit}, stream_mode="custom"):
-        if on_event is not None:
-            on_event(event)
+    relay(graph.stream({}, {"recursion_limit": limit}, stream_mode="custom"), on_event)
     found: dict[str, Any] = json.loads((job.out / EVALUATION).read_text(encoding="utf-8"))
     return found
 
@@ -294,6 +282,3 @@ def _stripped(written: Responses, prefix: str) -> dict[str, Sequence[Response]]:
         for name, found in written.items()
         if name.startswith(prefix)
     }
-
-
-Responses = Mapping[str, Sequence[Response]]

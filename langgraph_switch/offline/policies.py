@@ -14,16 +14,13 @@ from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.settings import RolloutSettings
 from langgraph_switch.switchers.base import Switcher, Turn
 from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
-from langgraph_switch.trace import DecidedBy, Trace
+from langgraph_switch.switchers.wrapper import SwitcherWrapper
 
 
-class EpsilonSwitcher:
+class EpsilonSwitcher(SwitcherWrapper):
     """Follows another policy's first choice; with probability epsilon anybody may speak."""
 
-    decided_by: DecidedBy = "random"
-    sampling = Sampling(temperature=1, top_p=1)
-
-    def __init__(self, inner: Switcher, num_candidates: int, *, epsilon: float) -> None:
+    def __init__(self, base: Switcher, num_candidates: int, *, epsilon: float) -> None:
         """Stray from a policy.
 
         Raises:
@@ -33,27 +30,21 @@ class EpsilonSwitcher:
             raise ConfigError(
                 f"epsilon is a probability, got {epsilon}.", hint="use a number from 0 to 1"
             )
-        self._inner = inner
+        super().__init__(base)
+        self.decided_by = "random"
+        self.sampling = Sampling(temperature=1, top_p=1)
         self._floor = epsilon / num_candidates
         self._rest = 1 - epsilon
 
     def probabilities(self, turns: Sequence[Turn]) -> list[tuple[float, ...]]:
         """Return epsilon spread over all candidates, and the rest on the policy's first choice."""
         mixed = []
-        for inner in self._inner.probabilities(turns):
+        for inner in self._base.probabilities(turns):
             best = max(range(len(inner)), key=inner.__getitem__)
             mixed.append(
                 tuple(self._floor + self._rest * (index == best) for index in range(len(inner)))
             )
         return mixed
-
-    def check(self, trace: Trace) -> None:
-        """Refuse what the policy refuses."""
-        self._inner.check(trace)
-
-    def release(self, rows: Sequence[str]) -> None:
-        """Forget what the policy remembers of rows."""
-        self._inner.release(rows)
 
 
 def make_completer(settings: RolloutSettings, config: SwitchConfig, switcher: Switcher) -> Switcher:

@@ -1,4 +1,4 @@
-"""Where a switcher came from: what a report says of it besides its scores.
+"""Where figures came from: how a switcher was trained, and by which software.
 
 Knows nothing of models.
 """
@@ -6,13 +6,24 @@ Knows nothing of models.
 from __future__ import annotations
 
 import json
+import platform
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from langgraph_switch._version import __version__
 from langgraph_switch.config import LMSwitcherSpec, SwitchConfig
 
 METRICS = "metrics.json"
 """What training leaves beside the switch it made."""
+
+
+@cache
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions that figures depend on, of this package and what it computes with."""
+    packages = {name: version(name) for name in ("torch", "transformers", *more)}
+    return {"langgraph-switch": __version__, "python": platform.python_version(), **packages}
 
 
 def switcher_provenance(config: SwitchConfig) -> dict[str, Any]:

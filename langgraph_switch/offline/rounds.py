@@ -7,13 +7,13 @@ Knows nothing of the command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.collect import prepare_rollouts
+from langgraph_switch.offline.events import OnEvent
 from langgraph_switch.offline.rollout import RolloutJob
 from langgraph_switch.offline.settings import RolloutSettings
 from langgraph_switch.offline.sft_settings import SftSettings
@@ -21,8 +21,6 @@ from langgraph_switch.offline.shards import MANIFEST
 from langgraph_switch.offline.training import train_switcher
 from langgraph_switch.offline.training_rows import RowSettings
 from langgraph_switch.tasks import Task
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 def round_folders(folder: str | Path) -> list[Path]:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
-from langgraph_switch._version import __version__
 from langgraph_switch.offline.labels import utilities
+from langgraph_switch.offline.provenance import versions
 from langgraph_switch.offline.settings import RolloutSettings
 from langgraph_switch.tasks import Example
 from langgraph_switch.trace import Trace
@@ -68,14 +66,8 @@ def rollout_row(
         "completer": settings.completer,
         "seed": prefix.seed,
         "config_hash": config_hash,
-        "versions": _versions(),
+        "versions": ", ".join(f"{name} {one}" for name, one in versions().items()),
     }
-
-
-@cache
-def _versions() -> str:
-    others = (f"{name} {version(name)}" for name in ("transformers", "torch"))
-    return ", ".join([f"langgraph-switch {__version__}", *others])
 
 
 def _timeless(trace: Trace) -> Trace:

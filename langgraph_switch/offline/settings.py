@@ -45,10 +45,9 @@ def describe_run(
     config: SwitchConfig, settings: RolloutSettings, *, task: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the manifest of a run: everything that decides what its rows are."""
-    decisive = config.model_dump(mode="json", exclude_none=True, exclude={"limits", "seed"})
     described = {
         "candidates": list(config.names),
-        "config": absolute_models(config, decisive),
+        "config": decisive(config),
         "settings": settings.model_dump(mode="json"),
         "task": task,
     }
@@ -60,13 +59,11 @@ def describe_run(
     }
 
 
-def absolute_models(config: SwitchConfig, data: dict[str, Any]) -> dict[str, Any]:
-    """Return a dumped configuration with `./folder` references resolved, to be kept elsewhere."""
-    for spec in (*data["candidates"], data["switcher"]):
-        for key in ("model", "adapter"):
-            if spec.get(key):
-                spec[key] = config.resolve_model(spec[key])
-    return data
+def decisive(config: SwitchConfig) -> dict[str, Any]:
+    """Return all of a configuration that decides what is written, models by absolute path."""
+    return config.with_absolute_models().model_dump(
+        mode="json", exclude_none=True, exclude={"limits", "seed"}
+    )
 
 
 def digest(value: Any) -> str:

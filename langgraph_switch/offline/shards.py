@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_switch.errors import ConfigError, MissingExtraError
+from langgraph_switch.offline.work_folder import differences, write_json
 
 MANIFEST = "manifest.json"
 
@@ -34,7 +35,7 @@ class ShardFolder:
             leftover.unlink()
         file = self.folder / MANIFEST
         if not file.exists():
-            _write_atomically(file, json.dumps(manifest, indent=2).encode())
+            write_json(file, manifest)
             return
         self._refuse_other(json.loads(file.read_text(encoding="utf-8")), manifest)
 
@@ -66,30 +67,12 @@ class ShardFolder:
         return self.folder / f"shard-{index:05d}.parquet"
 
     def _refuse_other(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
-        there, now = _flat(found), _flat(expected)
-        differing = [
-            f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
-            for key in sorted({*there, *now} - {"config_hash"})
-            if there.get(key) != now.get(key)
-        ]
-        if differing:
+        hash_follows = {"config_hash": None}  # From the rest: it would name no reason.
+        if differing := differences(found | hash_follows, expected | hash_follows):
             raise ConfigError(
                 f"{str(self.folder)!r} holds rows of another run:\n  - " + "\n  - ".join(differing),
                 hint="choose another --out folder, or use the settings that made this one",
             )
-
-
-def _flat(data: Any, path: str = "") -> dict[str, Any]:
-    """Return nested plain JSON types as one value per path: `settings.completions`."""
-    if isinstance(data, list) and data:
-        data = dict(enumerate(data))
-    if not isinstance(data, dict) or not data:
-        return {path: data}
-    return {
-        key: value
-        for name, child in data.items()
-        for key, value in _flat(child, f"{path}.{name}" if path else str(name)).items()
-    }
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -113,15 +96,6 @@ def read_rows(folder: str | Path) -> Iterator[dict[str, Any]]:
     _, parquet = _import_arrow()
     for path in sorted(Path(folder).glob("shard-*.parquet")):
         yield from parquet.read_table(path).to_pylist()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _import_arrow() -> tuple[Any, Any]:

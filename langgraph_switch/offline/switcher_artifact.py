@@ -6,26 +6,22 @@ The folder appears whole or not at all. Knows nothing of how a switcher is train
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from langgraph_switch._version import __version__
 from langgraph_switch.config import GREEDY, LMSwitcherSpec, ModelRef, Sampling, SwitchConfig
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.offline.provenance import METRICS
+from langgraph_switch.offline.provenance import METRICS, versions
 from langgraph_switch.offline.settings import digest
 from langgraph_switch.offline.sft import Finetuned, Method
 from langgraph_switch.offline.switcher_card import switcher_card
 from langgraph_switch.offline.work_folder import differences, write_json
 
 _ADAPTER_CONFIG = "adapter_config.json"
-_PACKAGES = ("torch", "transformers", "trl", "peft")
 _FOLDER: dict[Method, str] = {"full": "model", "lora": "adapter"}
 
 
@@ -128,7 +124,7 @@ class ArtifactFolder:
             "training": {k: v for k, v in done.to_json().items() if k != "folder"},
             "run": self.identity,
             "run_hash": self.run_hash,
-            "versions": _versions(),
+            "versions": versions("trl", "peft"),
             "provenance": _provenance(manifests),
         }
         write_json(partial / METRICS, whole)
@@ -177,8 +173,3 @@ def _provenance(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "candidates": manifests[-1]["candidates"],
         "rollouts": [{key: one.get(key) for key in kept} for one in manifests],
     }
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in _PACKAGES}
-    return {"langgraph-switch": __version__, "python": platform.python_version(), **packages}

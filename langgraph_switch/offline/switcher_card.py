@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 from langgraph_switch.config import SwitchConfig
+from langgraph_switch.report.markdown import markdown_table
 
 
 def switcher_card(config: SwitchConfig, report: dict[str, Any], *, name: str) -> ModelCard:
@@ -40,7 +41,7 @@ def _body(config: SwitchConfig, report: dict[str, Any], name: str) -> str:
     metrics = report["metrics"]
     sections = [
         _INTRODUCTION.format(name=name, number=len(config.names)),
-        table(
+        markdown_table(
             ["label", "candidate", "model"],
             [[str(i), c.name, shown(c.model)] for i, c in enumerate(config.candidates)],
         ),
@@ -74,7 +75,7 @@ def _scores(metrics: dict[str, Any]) -> str:
         f"Expected calibration error {metrics['calibration_error']:.3f} (10 bins), Brier score "
         f"{metrics['brier']:.3f}."
     )
-    scores = table(["choice", "accuracy, %", "regret"], rows)
+    scores = markdown_table(["choice", "accuracy, %", "regret"], rows)
     return f"{what}\n\n{scores}\n\n{calibration}"
 
 
@@ -96,7 +97,7 @@ def _training(report: dict[str, Any]) -> str:
         "seed": str(run["settings"]["seed"]),
         "versions": ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
     }
-    return table(["", ""], [[key, value] for key, value in rows.items()])
+    return markdown_table(["", ""], [[key, value] for key, value in rows.items()])
 
 
 def _rollouts(report: dict[str, Any]) -> str:
@@ -110,19 +111,15 @@ def _rollouts(report: dict[str, Any]) -> str:
         ]
         for one in report["provenance"]["rollouts"]
     ]
-    return table(["task", "split", "completed by", "completions per branch", "config"], rows)
+    return markdown_table(
+        ["task", "split", "completed by", "completions per branch", "config"], rows
+    )
 
 
 def _interval(found: dict[str, float], *, percent: bool) -> str:
     factor, digits = (100, 1) if percent else (1, 3)
     mean, low, high = (f"{factor * found[key]:.{digits}f}" for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def shown(model: str) -> str:

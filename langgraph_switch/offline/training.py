@@ -7,7 +7,7 @@ trained or of the command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from langgraph_switch.config import ModelRef, SwitchConfig
 from langgraph_switch.engines.models import load_error, load_tokenizer
 from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.offline.events import OnEvent
 from langgraph_switch.offline.sft import Finetuned, SftSettings, check_rows, finetune
 from langgraph_switch.offline.switcher_artifact import (
     ArtifactFolder,
@@ -38,8 +39,6 @@ from langgraph_switch.offline.training_rows import (
     split_rows,
 )
 from langgraph_switch.switchers.lm import LMSwitcher
-
-OnEvent = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)

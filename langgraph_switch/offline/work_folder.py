@@ -6,6 +6,7 @@ Knows nothing of what the work is.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ def open_work_folder(folder: Path, described: dict[str, Any]) -> None:
 
 def differences(there: Any, now: Any, *, path: str = "") -> list[str]:
     """Return, a line each, where two JSON values differ."""
+    if there and now and isinstance(there, list) and isinstance(now, list):
+        there, now = dict(enumerate(there)), dict(enumerate(now))
     if isinstance(there, dict) and isinstance(now, dict):
         lines = [
             differences(there.get(key), now.get(key), path=f"{path}.{key}".lstrip("."))
@@ -48,5 +51,8 @@ def differences(there: Any, now: Any, *, path: str = "") -> list[str]:
 def write_json(file: Path, data: Any) -> None:
     """Write a file, whole or not at all."""
     partial = file.with_suffix(".tmp")
-    partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
     partial.replace(file)

@@ -5,8 +5,10 @@ Knows nothing of files or pictures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from langgraph_switch.report.markdown import markdown_table
 
 TRAINED = "trained switcher"
 
@@ -27,7 +29,7 @@ def score_table(analysis: Mapping[str, Any]) -> str:
     head[1 : 1 + len(counts)] = [
         f"{name} (n = {n})" for name, n in zip(head[1:], counts, strict=False)
     ]
-    return markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def verdict(analysis: Mapping[str, Any]) -> str:
@@ -56,12 +58,6 @@ def interval(one: Mapping[str, Any]) -> str:
 def p_value(one: Mapping[str, Any]) -> str:
     """Return a p-value as far as its resamples can tell."""
     return "< 0.001" if one["p_value"] < 0.001 else f"{one['p_value']:.3f}"  # noqa: PLR2004
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _types(conditions: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from langgraph_switch.config import SegmentSpec, SwitchConfig
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 from langgraph_switch.offline import (
     RolloutSettings,
     RowSettings,

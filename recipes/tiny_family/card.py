@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from langgraph_switch.report.markdown import markdown_table
 from langgraph_switch.report.table import interval
 from recipes.tiny_family.learning import EPSILON
 from recipes.tiny_family.pack import MAX_TOKENS, NAMES, SEGMENT_TOKENS
@@ -40,15 +41,10 @@ def _card(folder: Path, scores: dict[str, Any], training: dict[str, Any]) -> str
     )
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _stage_table(training: dict[str, Any]) -> str:
     columns = ["steps", "rows_per_step", "learning_rate", "seconds"]
     rows = [[name, *(f"{training[name][c]:g}" for c in columns)] for name in NAMES]
-    return _table(["stage", *(c.replace("_", " ") for c in columns)], rows)
+    return markdown_table(["stage", *(c.replace("_", " ") for c in columns)], rows)
 
 
 def _round_table(rounds: list[dict[str, Any]]) -> str:
@@ -59,7 +55,7 @@ def _round_table(rounds: list[dict[str, Any]]) -> str:
         numbers = (entry[key] for key in ("queries", "decided", "training_rows", "steps"))
         rows.append([name, entry["completer"], *map(str, numbers), dev, str(entry["seconds"])])
     head = ["round", "completed by", "rows", "decided", "trained on", "steps", "dev %", "seconds"]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _score_table(scores: dict[str, Any]) -> str:
@@ -72,7 +68,7 @@ def _score_table(scores: dict[str, Any]) -> str:
             for s in (by_kind[kind] for kind in QUESTION_TYPES)
         ]
         rows.append([f"**{name}**" if name == "trained switcher" else name, *cells])
-    return _table(["condition", *header], rows)
+    return markdown_table(["condition", *header], rows)
 
 
 def _speaker_table(tokens: dict[str, dict[str, int]]) -> str:
@@ -81,7 +77,7 @@ def _speaker_table(tokens: dict[str, dict[str, int]]) -> str:
         total = sum(tokens[kind].values())
         shares = [f"{100 * tokens[kind].get(name, 0) / total:.0f} %" for name in NAMES]
         rows.append([kind.replace("_", " "), *shares])
-    return _table(["question", *NAMES], rows)
+    return markdown_table(["question", *NAMES], rows)
 
 
 def _solved_by_none(found: dict[str, Any]) -> str:

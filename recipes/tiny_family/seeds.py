@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from langgraph_switch.config import RandomSwitcherSpec, SwitchConfig
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 from langgraph_switch.offline import EvaluationJob, evaluate_switch
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import load_task

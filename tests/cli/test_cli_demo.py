@@ -7,7 +7,7 @@ from conftest import Cli
 
 from langgraph_switch.cli import demo
 from langgraph_switch.cli.demo import DemoQuestion, pick_questions
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 
 
 def test_demo_answers_and_scores(

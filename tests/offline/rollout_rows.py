@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 from langgraph_switch.offline.rows import rollout_row
 from langgraph_switch.offline.settings import RolloutSettings, describe_run
 from langgraph_switch.offline.shards import ShardFolder

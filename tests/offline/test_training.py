@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from langgraph_switch import SwitchConfig, SwitchLLM
 from langgraph_switch.config import LMSwitcherSpec
 from langgraph_switch.errors import ConfigError, ModelLoadError
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 from langgraph_switch.offline.provenance import switcher_provenance
 from langgraph_switch.offline.sft import SftSettings
 from langgraph_switch.offline.switcher_artifact import TrainedSwitcher
@@ -123,7 +123,7 @@ def test_a_finished_run_is_not_done_again_and_another_is_refused(
     with pytest.raises(ConfigError, match=r"settings\.epochs: 6 there, None now") as caught:
         train_switcher(rollouts, out=trained.folder, rows=ROWS)
     assert "new folder" in caught.value.hint
-    with pytest.raises(ConfigError, match="rollouts:"):
+    with pytest.raises(ConfigError, match=r"rollouts\.0\.rows: 360 there, 60 now"):
         train_switcher(few, out=trained.folder, rows=ROWS, settings=SftSettings(epochs=6))
 
 

@@ -20,7 +20,7 @@ from tiny_models import (
 from langgraph_switch.config import Sampling
 from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.llm import embedded_config
+from langgraph_switch.families import embedded_config
 from langgraph_switch.offline.shards import ShardFolder
 from langgraph_switch.offline.training_rows import (
     RowEncoder,

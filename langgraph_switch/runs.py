@@ -1,0 +1,96 @@
+"""Runs of the state machine for a caller: queries in, finished traces or events out.
+
+Whatever way a run ends, nothing of it stays in the engines. Awaited runs wait in threads of their
+own, so that many of them meet in the engines and are computed as one batch. Knows nothing of
+LangChain's models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import cached_property
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+
+from langgraph_switch.graph import SwitchGraph, build_graph, recursion_limit, row_name
+from langgraph_switch.queries import trace_from_query
+from langgraph_switch.state import SwitchInput
+from langgraph_switch.streaming import Event
+from langgraph_switch.switch import Switch
+from langgraph_switch.trace import Trace
+
+
+class SwitchRuns:
+    """Answers queries by the state machine of a switch. Thread-safe."""
+
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+        self._threads = ThreadPoolExecutor(
+            switch.config.limits.live_traces, thread_name_prefix="switch"
+        )
+        # Inside somebody's graph a run is one call, not a subgraph of theirs: no checkpointer.
+        self._graph: SwitchGraph = build_graph(switch, checkpointer=False)
+
+    def finish(self, queries: Sequence[Any]) -> list[Trace]:
+        """Return the finished traces of queries, in order.
+
+        Raises:
+            SwitchError: What the state machine raises.
+        """
+        call, config = self._call(queries)
+        try:
+            output = self._graph.invoke(call, config)
+        finally:
+            self._release(call)
+        return [Trace.from_json(trace) for trace in output["traces"]]
+
+    async def afinish(self, queries: Sequence[Any]) -> list[Trace]:
+        """Do as `finish` without blocking the event loop."""
+        call, config = self._call(queries)
+        try:
+            output = await self._async_graph.ainvoke(call, config)
+        finally:
+            await asyncio.to_thread(self._release, call)
+        return [Trace.from_json(trace) for trace in output["traces"]]
+
+    def events(self, query: Any) -> Iterator[Event]:
+        """Yield what happens while a query is answered."""
+        call, config = self._call([query])
+        try:
+            events: Any = self._graph.stream(call, config, stream_mode="custom")
+            yield from events
+        finally:
+            self._release(call)
+
+    async def aevents(self, query: Any) -> AsyncIterator[Event]:
+        """Do as `events` without blocking the event loop."""
+        call, config = self._call([query])
+        events: Any = self._async_graph.astream(call, config, stream_mode="custom")
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+        finally:
+            await asyncio.to_thread(self._release, call)
+
+    @cached_property
+    def _async_graph(self) -> SwitchGraph:
+        return build_graph(self._switch, checkpointer=False, threads=self._threads)
+
+    def _call(self, queries: Sequence[Any]) -> tuple[SwitchInput, RunnableConfig]:
+        config = self._switch.config
+        traces = [trace_from_query(query, config) for query in queries]
+        longest = max((trace.max_tokens for trace in traces), default=1)
+        limit = recursion_limit(config, len(queries), longest)
+        # Callbacks hear of a model's tokens; of our steps only those of a graph around us.
+        run_config = RunnableConfig(recursion_limit=limit, callbacks=[])
+        return SwitchInput(queries=list(queries), run_id=uuid.uuid4().hex), run_config
+
+    def _release(self, call: SwitchInput) -> None:
+        rows = [row_name(call["run_id"], index) for index in range(len(call["queries"]))]
+        self._switch.release(rows)
