@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from langgraph_switch._version import __version__
 
 if TYPE_CHECKING:
+    from langgraph_switch.chat import ChatSwitch
+    from langgraph_switch.chat.reply import provenance
     from langgraph_switch.checkpoint_llm import CheckpointLLM
     from langgraph_switch.config import SwitchConfig
     from langgraph_switch.engines.scripted import ScriptedEngine
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from langgraph_switch.trace import Message, Segment, Trace
 
 _HOMES = {
+    "ChatSwitch": "chat",
     "CheckpointLLM": "checkpoint_llm",
     "Message": "trace",
     "ScriptedEngine": "engines.scripted",
@@ -32,9 +35,11 @@ _HOMES = {
     "SwitchLLM": "llm",
     "Trace": "trace",
     "build_graph": "graph",
+    "provenance": "chat.reply",
 }
 
 __all__ = [
+    "ChatSwitch",
     "CheckpointLLM",
     "Message",
     "ScriptedEngine",
@@ -46,6 +51,7 @@ __all__ = [
     "Trace",
     "__version__",
     "build_graph",
+    "provenance",
 ]
 
 

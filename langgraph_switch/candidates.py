@@ -23,7 +23,8 @@ class Candidate:
     def __init__(self, spec: CandidateSpec, engine: Engine, config: SwitchConfig) -> None:
         self.name = spec.name
         self.engine = engine
-        self.prompt = CandidatePrompt(spec, engine.tokenizer)
+        is_caller = config.tools.callers == "all" or spec.name == config.anchor_name
+        self.prompt = CandidatePrompt(spec, engine.tokenizer, may_call_tools=is_caller)
         self._sampling = config.sampling_of(spec)
         self._masks_eos = config.eos_policy(spec) == "mask"
         self._ends_at_sentence = config.segment.until == "sentence"
@@ -46,9 +47,15 @@ class Candidate:
             masked_token_ids=eos if self._masks_eos else (),
             stop=trace.stop,
             ends_at_sentence=self._ends_at_sentence,
+            grammar=trace.grammar,
             extra_tokens=extra_tokens,
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )
+
+    @property
+    def reads_tools(self) -> bool:
+        """Whether this candidate is told which tools there are."""
+        return self.prompt.carries_tools
 
     def is_greedy_in(self, trace: Trace) -> bool:
         """Return whether this candidate always continues such a trace alike."""

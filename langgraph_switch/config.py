@@ -67,6 +67,9 @@ class PromptSpec(_Frozen):
     """The text before the response, for a plain candidate; must contain `{query}`."""
     system: str | None = None
     """A system message put before the conversation, for a chat candidate."""
+    tools: Literal["template", "text"] = "template"
+    """How a chat candidate reads which tools there are: in its chat template's own form, or
+    described in the system message, for templates that know of no tools."""
 
     @field_validator("plain_template")
     @classmethod
@@ -165,6 +168,9 @@ class SegmentSpec(_Frozen):
     until: Literal["length", "sentence"] = "length"
     """`sentence`: the floor is given back where a sentence or a line ends, at the latest after
     `max_tokens`; so hand-overs do not cut a thought."""
+    keep_blocks: bool = False
+    """Whoever opens a code block, a JSON object or a tool call keeps the floor until it is
+    closed. Where tools or a grammar are given, this is so in any case."""
 
 
 class AnchorSpec(_Frozen):
@@ -174,6 +180,13 @@ class AnchorSpec(_Frozen):
     """By default the candidate of role `aligned`, or else the last one."""
     first: bool = True
     last: bool = True
+
+
+class ToolsSpec(_Frozen):
+    """Who may call tools, where a response may."""
+
+    callers: Literal["anchor", "all"] = "anchor"
+    """`anchor`: nobody else is told of tools, and what looks like a call of theirs is text."""
 
 
 class LimitsSpec(_Frozen):
@@ -201,6 +214,7 @@ class SwitchConfig(_Frozen):
     """Most tokens of a response."""
     sampling: Sampling = Sampling()
     anchor: AnchorSpec = AnchorSpec()
+    tools: ToolsSpec = ToolsSpec()
     answer_cue: str | None = Field(default=None, min_length=1)
     """Text put before the last segment, e.g. " The final answer is" (paper, objective tasks)."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()

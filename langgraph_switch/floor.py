@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from langgraph_switch.blocks import has_open_block
 from langgraph_switch.config import Sampling, SwitchConfig
 from langgraph_switch.stops import find_stop
 from langgraph_switch.trace import DecidedBy, ResponseEnd, Trace
@@ -39,13 +40,24 @@ def is_last_segment(trace: Trace, config: SwitchConfig) -> bool:
     return trace.num_tokens_left <= config.segment.max_tokens
 
 
-def anchor_decision(trace: Trace, config: SwitchConfig) -> Decision | None:
-    """Return the anchor's turn, where the rules give it the floor unasked."""
-    is_first = config.anchor.first and not trace.segments
+def ruled_decision(trace: Trace, config: SwitchConfig) -> Decision | None:
+    """Return whose turn it is where a rule says so and nobody is asked."""
+    if _is_inside_block(trace, config):
+        return Decision(speaker=trace.segments[-1].speaker, decided_by="block")
+    is_first = (config.anchor.first or trace.grammar is not None) and not trace.segments
     is_last = config.anchor.last and is_last_segment(trace, config)
     if not (is_first or is_last) or config.anchor_name in silent_candidates(trace):
         return None
     return Decision(speaker=config.anchor_name, decided_by="anchor")
+
+
+def _is_inside_block(trace: Trace, config: SwitchConfig) -> bool:
+    """Return whether the last speaker has begun what nobody else should have to finish."""
+    if not trace.segments or not trace.segments[-1].token_ids:  # Who is silent has given up.
+        return False
+    if trace.grammar is not None:  # All of it is one block.
+        return True
+    return bool(config.segment.keep_blocks or trace.tools) and has_open_block(trace.text)
 
 
 def needs_cue(trace: Trace, config: SwitchConfig) -> bool:
@@ -55,6 +67,7 @@ def needs_cue(trace: Trace, config: SwitchConfig) -> bool:
         and bool(trace.segments)
         and is_last_segment(trace, config)
         and not any(segment.decided_by == "cue" for segment in trace.segments)
+        and trace.grammar is None
     )
 
 
@@ -98,8 +111,8 @@ def draw_speaker(
 def response_end(trace: Trace, config: SwitchConfig) -> ResponseEnd | None:
     """Return why the response ends after its last segment, or None if it goes on."""
     last = trace.segments[-1]
-    if last.finish_reason == "stop":
-        return "stop"
+    if last.finish_reason in {"stop", "grammar"}:
+        return last.finish_reason
     speaker = config.candidate(last.speaker)
     if last.finish_reason == "eos" and config.eos_policy(speaker) == "end_response":
         return "eos"

@@ -91,7 +91,7 @@ class LoadsSwitch(BaseModel):
                 self.__dict__.pop(name, None)
 
 
-_COMPUTED = ("switch", "graph", "_runs", "_config")
+_COMPUTED = ("switch", "graph", "_runs", "_runs_alone", "_config")
 
 
 class DescribedSwitch(LoadsSwitch):

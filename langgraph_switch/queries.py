@@ -5,15 +5,17 @@ Knows nothing of models or graphs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError
 from langgraph_switch.seeds import MAX_SEED, content_id, fresh_seed
-from langgraph_switch.trace import ROLES, Message, Role, Trace
+from langgraph_switch.trace import ROLES, Message, Role, ToolCall, Trace
 
-_KEYS = frozenset({"query", "messages", "trace_id", "seed", "max_tokens", "stop", "temperature"})
+_ASKED = {"query", "messages", "tools", "grammar"}
+_KEYS = frozenset(_ASKED | {"trace_id", "seed", "max_tokens", "stop", "temperature"})
 
 
 def trace_from_query(query: Any, config: SwitchConfig) -> Trace:
@@ -21,7 +23,8 @@ def trace_from_query(query: Any, config: SwitchConfig) -> Trace:
 
     Args:
         query: A text, or a mapping with `query` or `messages` and, if wanted, `trace_id`,
-            `seed`, `max_tokens`, `stop`, `temperature`.
+            `seed`, `max_tokens`, `stop`, `temperature`, `tools` (JSON schemas of functions) and
+            `grammar` (Lark, as llguidance reads it).
         config: The switch that is to answer it.
 
     Raises:
@@ -46,6 +49,8 @@ def trace_from_query(query: Any, config: SwitchConfig) -> Trace:
         max_tokens=_max_tokens(_first_given(fields.get("max_tokens"), config.max_tokens)),
         stop=_stop(_first_given(fields.get("stop"), config.stop)),
         temperature=_temperature(fields.get("temperature")),
+        tools=_tools(fields.get("tools")),
+        grammar=_grammar(fields.get("grammar")),
     )
     trace_id = fields.get("trace_id")
     return trace.with_id(content_id(trace.query) if trace_id is None else str(trace_id))
@@ -73,7 +78,49 @@ def _message(data: Any) -> Message:
             f"A message needs a role ({', '.join(sorted(ROLES))}) and a text, got {data!r}.",
             hint='write {"role": "user", "content": "..."}',
         )
-    return Message(role=cast("Role", role), content=content)
+    return Message(
+        role=cast("Role", role),
+        content=content,
+        tool_calls=tuple(_tool_call(call) for call in fields.get("tool_calls") or ()),
+        tool_call_id=fields.get("tool_call_id"),
+    )
+
+
+def _tool_call(data: Any) -> ToolCall:
+    """Return a call given as `{"id", "name", "arguments"}`, the arguments as object or text."""
+    fields = data if isinstance(data, Mapping) else {}
+    arguments = fields.get("arguments", {})
+    if not isinstance(fields.get("name"), str) or not isinstance(arguments, str | Mapping):
+        raise InputError(
+            f"A tool call needs a name and arguments, got {data!r}.",
+            hint='write {"id": "1", "name": "add", "arguments": {"a": 1}}',
+        )
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(id=str(fields.get("id", "")), name=fields["name"], arguments=arguments)
+
+
+def _tools(value: Any) -> tuple[str, ...]:
+    return tuple(_tool(one) for one in value or ())
+
+
+def _tool(data: Any) -> str:
+    function = data.get("function") if isinstance(data, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InputError(
+            f"A tool is described by a JSON schema with a name, got {data!r}.",
+            hint='write {"type": "function", "function": {"name": "add", "parameters": {...}}}',
+        )
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _grammar(value: Any) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise InputError(
+            f"`grammar` must be a Lark grammar as text, got {value!r}.",
+            hint='leave it out, or write \'start: "yes" | "no"\'',
+        )
+    return value
 
 
 def _first_given(*values: Any) -> Any:

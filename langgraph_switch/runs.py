@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import cached_property
@@ -67,7 +67,7 @@ class SwitchRuns:
         finally:
             self._release(call)
 
-    async def aevents(self, query: Any) -> AsyncIterator[Event]:
+    async def aevents(self, query: Any) -> AsyncGenerator[Event, None]:
         """Do as `events` without blocking the event loop."""
         call, config = self._call([query])
         events: Any = self._async_graph.astream(call, config, stream_mode="custom")

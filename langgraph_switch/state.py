@@ -62,7 +62,7 @@ class SwitchInput(TypedDict):
 
     queries: list[Any]
     """Per query a string, or an object with `query` or `messages` and, if wanted, `trace_id`,
-    `seed`, `max_tokens`, `stop`, `temperature`."""
+    `seed`, `max_tokens`, `stop`, `temperature`, `tools`, `grammar`."""
     run_id: NotRequired[str]
     """Names this run's rows in the engines; drawn if it is left out."""
 

@@ -19,11 +19,11 @@ from langgraph_switch.engines.base import Continuation, Engine, OnToken
 from langgraph_switch.errors import InputError
 from langgraph_switch.floor import (
     Decision,
-    anchor_decision,
     cut_at_stop,
     draw_speaker,
     needs_cue,
     response_end,
+    ruled_decision,
     silent_candidates,
 )
 from langgraph_switch.seeds import derive_uniform
@@ -89,13 +89,14 @@ class Switch:
         """
         if not trace.messages or not trace.query.strip():
             raise InputError("The query is empty.", hint="ask something")
+        self._check_tools(trace)
         for candidate in self.candidates.values():
             candidate.check(trace)
         self.switcher.check(trace)
 
     def decide(self, turns: Sequence[Turn]) -> list[Decision]:
         """Return who writes the next segment of each trace; the switcher is asked once."""
-        decisions = [anchor_decision(turn.trace, self.config) for turn in turns]
+        decisions = [ruled_decision(turn.trace, self.config) for turn in turns]
         asked = [turn for turn, d in zip(turns, decisions, strict=True) if d is None]
         if asked:
             started = time.perf_counter()
@@ -161,6 +162,15 @@ class Switch:
         for candidate in self.candidates.values():
             candidate.release(rows)
         self.switcher.release(rows)
+
+    def _check_tools(self, trace: Trace) -> None:
+        if trace.tools and not any(c.reads_tools for c in self.candidates.values()):
+            callers = "the anchor" if self.config.tools.callers == "anchor" else "any candidate"
+            raise InputError(
+                f"The chat template of {callers} has no place for tools.",
+                hint="set prompt.tools to 'text' for that candidate, or use a checkpoint whose "
+                "template knows tools",
+            )
 
     def _draw(self, trace: Trace, probabilities: tuple[float, ...], decide_s: float) -> Decision:
         speaker = draw_speaker(

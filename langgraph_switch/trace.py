@@ -6,15 +6,26 @@ LangGraph serialiser. This module knows nothing of models, graphs or tokenizers.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
-DecidedBy: TypeAlias = Literal["anchor", "switcher", "random", "fixed", "cue", "failover"]
-SegmentEnd: TypeAlias = Literal["length", "sentence", "eos", "stop"]
-ResponseEnd: TypeAlias = Literal["length", "eos", "stop", "silence"]
+DecidedBy: TypeAlias = Literal["anchor", "switcher", "random", "fixed", "cue", "failover", "block"]
+SegmentEnd: TypeAlias = Literal["length", "sentence", "eos", "stop", "grammar"]
+ResponseEnd: TypeAlias = Literal["length", "eos", "stop", "silence", "grammar"]
 
 ROLES: frozenset[str] = frozenset(get_args(Role))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A tool that an assistant's message has called."""
+
+    id: str
+    name: str
+    arguments: str
+    """A JSON object as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +34,37 @@ class Message:
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What an assistant's message has called, in order."""
+    tool_call_id: str | None = None
+    """Which call a tool's message answers."""
+
+    @property
+    def text(self) -> str:
+        """The message as plain text, its calls written out."""
+        calls = [call_text(one.name, one.arguments) for one in self.tool_calls]
+        return "\n".join([self.content, *calls] if self.content else calls)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Rebuild a message from `asdict`'s output."""
-        return cls(**data)
+        """Rebuild a message from `to_json`'s output."""
+        calls = tuple(ToolCall(**call) for call in data.get("tool_calls", ()))
+        return cls(**(data | {"tool_calls": calls}))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types, without what is not there."""
+        fields: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            fields["tool_calls"] = [asdict(call) for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            fields["tool_call_id"] = self.tool_call_id
+        return fields
+
+
+def call_text(name: str, arguments: str) -> str:
+    """Return a tool call as text, in the form that most open models write (Hermes)."""
+    name_json = json.dumps(name, ensure_ascii=False)
+    return f'<tool_call>\n{{"name": {name_json}, "arguments": {arguments}}}\n</tool_call>'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +123,10 @@ class Trace:
     """Strings that end the response; never part of its text."""
     temperature: float | None = None
     """Overrides every candidate's temperature; 0 is greedy."""
+    tools: tuple[str, ...] = ()
+    """Tools that may be called: JSON schemas in OpenAI's form, as texts."""
+    grammar: str | None = None
+    """A Lark grammar (llguidance) that the whole response has to follow."""
     segments: tuple[Segment, ...] = ()
     finish_reason: ResponseEnd | None = None
     """Why the response ended; None while it is in progress."""
@@ -95,7 +136,7 @@ class Trace:
         """The question as one text: the user's words, or the whole conversation."""
         if len(self.messages) == 1 and self.messages[0].role == "user":
             return self.messages[0].content
-        return "\n\n".join(f"{m.role.capitalize()}: {m.content}" for m in self.messages)
+        return "\n\n".join(f"{m.role.capitalize()}: {m.text}" for m in self.messages)
 
     @property
     def text(self) -> str:
@@ -152,8 +193,9 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, with the text for readers."""
+        rare = {"tools": list(self.tools), "grammar": self.grammar}
         return {
-            "messages": [asdict(message) for message in self.messages],
+            "messages": [message.to_json() for message in self.messages],
             "trace_id": self.trace_id,
             "seed": self.seed,
             "max_tokens": self.max_tokens,
@@ -161,6 +203,7 @@ class Trace:
             "temperature": self.temperature,
             "segments": [segment.to_json() for segment in self.segments],
             "finish_reason": self.finish_reason,
+            **{name: value for name, value in rare.items() if value},
         }
 
     @classmethod
@@ -173,6 +216,8 @@ class Trace:
             max_tokens=data["max_tokens"],
             stop=tuple(data["stop"]),
             temperature=data.get("temperature"),
+            tools=tuple(data.get("tools", ())),
+            grammar=data.get("grammar"),
             segments=tuple(Segment.from_json(segment) for segment in data["segments"]),
             finish_reason=data["finish_reason"],
         )

@@ -13,12 +13,12 @@ from tiny_models import switch_config
 from langgraph_switch import Segment, SwitchConfig, Trace
 from langgraph_switch.config import GREEDY, Sampling
 from langgraph_switch.floor import (
-    anchor_decision,
     cut_at_stop,
     draw_speaker,
     is_last_segment,
     needs_cue,
     response_end,
+    ruled_decision,
     silent_candidates,
 )
 from langgraph_switch.queries import trace_from_query
@@ -52,7 +52,7 @@ def test_who_said_nothing_is_silent_until_somebody_writes() -> None:
 )
 def test_the_anchor_has_the_first_and_the_last_segment(written: str, anchored: bool) -> None:
     texts = [("a", written, "length")] if written else []
-    decision = anchor_decision(trace(*texts), CONFIG)
+    decision = ruled_decision(trace(*texts), CONFIG)
     assert (decision is not None) is anchored
     if decision:
         assert (decision.speaker, decision.decided_by) == ("b", "anchor")
@@ -61,10 +61,10 @@ def test_the_anchor_has_the_first_and_the_last_segment(written: str, anchored: b
 def test_an_anchor_that_is_switched_off_or_silent_gets_no_turn() -> None:
     off = CONFIG.with_changes(anchor={"candidate": "b", "first": False, "last": False})
     last = trace(("a", "123456789", "length"))
-    assert anchor_decision(trace(), off) is None
-    assert anchor_decision(last, off) is None
-    assert anchor_decision(last, CONFIG) is not None
-    assert anchor_decision(trace(("a", "123456789", "length"), ("b", "", "eos")), CONFIG) is None
+    assert ruled_decision(trace(), off) is None
+    assert ruled_decision(last, off) is None
+    assert ruled_decision(last, CONFIG) is not None
+    assert ruled_decision(trace(("a", "123456789", "length"), ("b", "", "eos")), CONFIG) is None
 
 
 def test_the_cue_is_due_once_before_the_last_segment() -> None:

@@ -26,6 +26,7 @@ def python(program: str, *arguments: str) -> str:
 
 def test_the_public_names_are_these() -> None:
     assert langgraph_switch.__all__ == [
+        "ChatSwitch",
         "CheckpointLLM",
         "Message",
         "ScriptedEngine",
@@ -37,6 +38,7 @@ def test_the_public_names_are_these() -> None:
         "Trace",
         "__version__",
         "build_graph",
+        "provenance",
     ]
 
 

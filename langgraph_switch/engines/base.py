@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from langgraph_switch.config import GREEDY, Sampling
 from langgraph_switch.engines.tokenizer import Tokenizer
 
-FinishReason: TypeAlias = Literal["length", "sentence", "eos", "stop"]
+FinishReason: TypeAlias = Literal["length", "sentence", "eos", "stop", "grammar"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,9 @@ class GenerateRequest:
     ends_at_sentence: bool = False
     """End behind the token that ends a sentence or a line, if that comes before
     `max_new_tokens`."""
+    grammar: str | None = None
+    """A Lark grammar (llguidance) that the text from `response_start` on has to follow; the
+    continuation ends where nothing may follow any more. Engines that cannot constrain refuse."""
     extra_tokens: int | None = None
     """If given, end on a complete character: go on for up to so many tokens after
     `max_new_tokens`, and leave out what is incomplete even then."""

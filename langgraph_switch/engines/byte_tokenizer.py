@@ -41,10 +41,11 @@ class ByteTokenizer:
         """Return the text's UTF-8 bytes: there is no BOS."""
         return self.encode(text)
 
-    def render_chat(self, messages: Sequence[Message]) -> str:
-        """Return the dialogue with the assistant's turn opened."""
-        turns = [f"<|{message.role}|>\n{message.content}\n" for message in messages]
-        return "".join([*turns, "<|assistant|>\n"])
+    def render_chat(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> str:
+        """Return the dialogue with the assistant's turn opened; tools come first."""
+        shown = [f"<|tools|>\n{tool}\n" for tool in tools]
+        turns = [f"<|{message.role}|>\n{message.text}\n" for message in messages]
+        return "".join([*shown, *turns, "<|assistant|>\n"])
 
     def encode_chat(self, text: str) -> tuple[int, ...]:
         """Return the text's UTF-8 bytes."""

@@ -6,6 +6,8 @@ token can use it.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from langgraph_switch.engines.base import (
     Continuation,
     FinishReason,
@@ -19,6 +21,19 @@ from langgraph_switch.stops import StopWatch, ends_sentence
 
 # A response this far back is decoded to see whether a stop string began in it.
 _STOP_CONTEXT_TOKENS = 128
+
+
+class Rules(Protocol):
+    """What a row's text has to follow."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing may follow any more."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """Go on behind a token."""
+        ...
 
 
 class RowProgress:
@@ -50,8 +65,13 @@ class RowProgress:
         """Whether this row needs no more tokens."""
         return self._finish_reason is not None
 
-    def accept(self, token_id: int) -> None:
-        """Take the next token; a finished row ignores it."""
+    def accept(self, token_id: int, rules: Rules | None = None) -> None:
+        """Take the next token; a finished row ignores it.
+
+        Args:
+            token_id: The token.
+            rules: Hears of the token, and may end the row: nothing can follow it.
+        """
         if self._finish_reason is not None:
             return
         if token_id in self._eos:
@@ -64,14 +84,11 @@ class RowProgress:
             self._num_complete = len(self.token_ids)
         if self._on_token is not None:
             self._on_token(self._index, NewToken(token_id, text))
-        if self._watch.push(text):
-            self._finish_reason = "stop"
-        elif self.request.ends_at_sentence and ends_sentence(text):
-            self._finish_reason = "sentence"
-        elif self._has_all_tokens():
-            self._finish_reason = "length"
-            if self.request.extra_tokens is not None:
-                del self.token_ids[self._num_complete :]  # Nothing of these was shown.
+        if rules is not None:
+            rules.accept(token_id)
+        self._finish_reason = self._reason_to_end(text, rules)
+        if self._finish_reason == "length" and self.request.extra_tokens is not None:
+            del self.token_ids[self._num_complete :]  # Nothing of these was shown.
 
     def continuation(self, *, cached_tokens: int, prefill_tokens: int) -> Continuation:
         """Return the result of a finished row."""
@@ -83,6 +100,15 @@ class RowProgress:
             cached_tokens=cached_tokens,
             prefill_tokens=prefill_tokens,
         )
+
+    def _reason_to_end(self, text: str, rules: Rules | None) -> FinishReason | None:
+        if rules is not None and rules.is_complete:
+            return "grammar"
+        if self._watch.push(text):
+            return "stop"
+        if self.request.ends_at_sentence and ends_sentence(text):
+            return "sentence"
+        return "length" if self._has_all_tokens() else None
 
     def _has_all_tokens(self) -> bool:
         num_extra = len(self.token_ids) - self.request.max_new_tokens

@@ -44,8 +44,13 @@ class Tokenizer(Protocol):
         """Return the ids of text that starts a document (with BOS, where there is one)."""
         ...
 
-    def render_chat(self, messages: Sequence[Message]) -> str:
-        """Return the chat template's text up to where the assistant's turn begins."""
+    def render_chat(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> str:
+        """Return the chat template's text up to where the assistant's turn begins.
+
+        Args:
+            messages: The conversation.
+            tools: JSON schemas of functions that may be called, as texts.
+        """
         ...
 
     def encode_chat(self, text: str) -> tuple[int, ...]:
@@ -80,6 +85,11 @@ class HFTokenizer:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def backend(self) -> PreTrainedTokenizerBase:
+        """The Hugging Face tokenizer, to be read and not changed."""
+        return self._tokenizer
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether the tokenizer carries a chat template."""
         return bool(self._tokenizer.chat_template)
@@ -94,16 +104,19 @@ class HFTokenizer:
         eos = self._tokenizer.eos_token_id
         return ids[:-1] if ids and ids[-1] == eos else ids
 
-    def render_chat(self, messages: Sequence[Message]) -> str:
+    def render_chat(self, messages: Sequence[Message], *, tools: Sequence[str] = ()) -> str:
         """Return the chat template's text, the assistant's turn just opened.
 
         Raises:
             InputError: The template refuses these messages.
         """
-        dialogue = [{"role": m.role, "content": m.content} for m in messages]
+        dialogue = [_as_templates_expect(message, messages) for message in messages]
         try:
             text = self._tokenizer.apply_chat_template(
-                dialogue, tokenize=False, add_generation_prompt=True
+                dialogue,
+                tools=[json.loads(tool) for tool in tools] or None,
+                tokenize=False,
+                add_generation_prompt=True,
             )
         except Exception as err:
             if type(err).__module__.split(".")[0] != "jinja2":
@@ -149,3 +162,22 @@ class HFTokenizer:
         # verbose=False: no warning about long texts; the engine checks its context itself.
         encoded = self._tokenizer(text, add_special_tokens=add_special_tokens, verbose=False)
         return tuple(encoded["input_ids"])
+
+
+def _as_templates_expect(message: Message, conversation: Sequence[Message]) -> dict[str, Any]:
+    """Return a message in the form of Hugging Face chat templates."""
+    found: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        found["tool_calls"] = [
+            {
+                "type": "function",
+                "id": call.id,
+                "function": {"name": call.name, "arguments": json.loads(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        calls = (call for one in conversation for call in one.tool_calls)
+        names = (call.name for call in calls if call.id == message.tool_call_id)
+        found |= {"tool_call_id": message.tool_call_id, "name": next(names, "")}
+    return found

@@ -16,6 +16,7 @@ from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRe
 from langgraph_switch.engines.batch import RowBatch
 from langgraph_switch.engines.coalesce import Coalescer
 from langgraph_switch.engines.decoding import RowProgress
+from langgraph_switch.engines.grammar import GrammarMask, GrammarVocabulary, RowGrammar
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
 from langgraph_switch.engines.models import SharedModel
@@ -56,6 +57,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._store = KVStore(kv_cache_bytes)
         self._name = name or model.source
+        self._vocabulary: GrammarVocabulary | None = None
         self._generate_batch = Coalescer[GenerateRequest, Continuation](
             self._generate, model.lock, max_requests=max_coalesced
         )
@@ -187,13 +189,15 @@ class TransformersEngine:
             device=logits.device,
         )
         mask = _TokenMask(requests, logits)
+        grammars = [self._grammar(request) for request in requests]
+        allowed = GrammarMask(grammars, self.vocab_size)
         tokens = [row.token_ids for row in progress]
         live = list(progress)
         step = 0
         while True:
-            next_ids = sampler.sample(mask.apply(logits), step)
-            for row, token_id in zip(live, next_ids.tolist(), strict=True):
-                row.accept(token_id)
+            next_ids = sampler.sample(mask.apply(allowed.apply(logits)), step)
+            for row, grammar, token_id in zip(live, grammars, next_ids.tolist(), strict=True):
+                row.accept(token_id, grammar)
             going = [index for index, row in enumerate(live) if not row.is_finished]
             if not going:
                 break
@@ -202,10 +206,25 @@ class TransformersEngine:
                 index = torch.tensor(going, device=logits.device)
                 sampler, next_ids = sampler.select(index), next_ids[index]
                 live = [live[i] for i in going]
+                grammars = [grammars[i] for i in going]
+                allowed = GrammarMask(grammars, self.vocab_size)
                 mask = _TokenMask([row.request for row in live], logits)
             logits = batch.step(next_ids)
             step += 1
         batch.store(tokens)
+
+    def _grammar(self, request: GenerateRequest) -> RowGrammar | None:
+        if request.grammar is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = GrammarVocabulary(
+                self._tokenizer,
+                vocab_size=self.vocab_size,
+                eos_token_ids=self.eos_token_ids,
+                name=self.name,
+            )
+        written = request.prefix[request.response_start :]
+        return RowGrammar(self._vocabulary, request.grammar, written)
 
     def _batch(
         self,

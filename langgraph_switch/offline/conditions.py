@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from langgraph_switch.config import LMSwitcherSpec, SegmentSpec, SoloConfig
-from langgraph_switch.engines.base import Engine
+from langgraph_switch.config import LMSwitcherSpec
 from langgraph_switch.offline.responses import Response
+from langgraph_switch.solo import solo
 from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Switcher, Turn
 from langgraph_switch.switchers.simple import RandomSwitcher
@@ -25,8 +25,6 @@ TRAINED = "trained switcher"
 ROUTING = "whole-response routing"
 MAJORITY = "majority vote"
 ORACLE = "best single (oracle)"
-
-_WHOLE_RESPONSE = SegmentSpec(max_tokens=100_000)
 
 Responses = Mapping[str, Sequence[Response]]
 MakeSwitch = Callable[[], Switch]
@@ -92,26 +90,6 @@ def writing_conditions(switch: Switch, *, leave_one_out: bool) -> dict[str, Make
     for index, name in enumerate(names if leave_one_out else ()):
         found[without(name)] = _without_maker(switch, index)
     return found
-
-
-def solo(switch: Switch, name: str, *, engine: Engine | None = None) -> Switch:
-    """Return one candidate on its own: whole responses, ended by its own end of sequence.
-
-    Args:
-        switch: The switch that it is a candidate of.
-        name: Which one.
-        engine: Other weights to use in its place.
-    """
-    spec = switch.config.candidate(name)
-    config = SoloConfig(
-        candidates=(spec.model_copy(update={"eos": "end_response"}),),
-        segment=_WHOLE_RESPONSE,
-        max_tokens=switch.config.max_tokens,
-        sampling=switch.config.sampling,
-        stop=switch.config.stop,
-        limits=switch.config.limits,
-    )
-    return Switch(config, engines={name: engine or switch.candidates[name].engine})
 
 
 def untuned(switch: Switch) -> Switch:

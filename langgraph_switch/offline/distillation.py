@@ -23,7 +23,6 @@ from typing_extensions import TypedDict
 from langgraph_switch.config import ModelRef
 from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError, InputError
-from langgraph_switch.offline.conditions import solo
 from langgraph_switch.offline.distilled_card import distilled_card
 from langgraph_switch.offline.events import OnEvent, relay
 from langgraph_switch.offline.recovery import compare_distilled
@@ -33,6 +32,7 @@ from langgraph_switch.offline.sft import Finetuned, SftRow, finetune
 from langgraph_switch.offline.sft_settings import SftSettings
 from langgraph_switch.offline.shards import ShardFolder, read_rows
 from langgraph_switch.prompts.handover import response_ids
+from langgraph_switch.solo import solo
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Example, Task
 
@@ -40,7 +40,7 @@ DISTILLATION = "distillation.json"
 BEFORE, SWITCHED, AFTER = "anchor before", "switch", "distilled anchor"
 _IGNORED = -100
 _EPOCHS = 4
-_FULL_RATE = 3e-4
+_FULL_RATE = 2e-4
 """Gentler than a switcher's: the anchor shall learn from the answers and forget nothing."""
 
 

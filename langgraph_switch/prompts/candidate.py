@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 from langgraph_switch.config import CandidateSpec
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.prompts.tools import (
+    template_carries_results,
+    template_carries_tools,
+    with_results_as_text,
+    with_tools_as_text,
+)
 from langgraph_switch.trace import Message, Trace
 
 
@@ -23,8 +30,15 @@ class SwitchWarning(UserWarning):
 class CandidatePrompt:
     """Renders conversations for one candidate."""
 
-    def __init__(self, spec: CandidateSpec, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, spec: CandidateSpec, tokenizer: Tokenizer, *, may_call_tools: bool = True
+    ) -> None:
         """Settle how the candidate reads.
+
+        Args:
+            spec: The candidate.
+            tokenizer: Its tokenizer, with the chat template.
+            may_call_tools: Whether it is told of tools.
 
         Raises:
             ConfigError: A chat is asked for and the tokenizer has no chat template.
@@ -32,21 +46,38 @@ class CandidatePrompt:
         self._spec = spec.prompt
         self._tokenizer = tokenizer
         self.kind = _settle_kind(spec, tokenizer)
+        self._may_call_tools = may_call_tools
 
     @property
     def signature(self) -> str:
         """Equal for prompts that render every conversation alike."""
         if self.kind == "plain":
             return f"plain:{self._spec.plain_template}"
-        return f"chat:{self._spec.system or ''}"
+        return f"chat:{self.carries_tools}:{self._spec.system or ''}"
+
+    @cached_property
+    def carries_tools(self) -> bool:
+        """Whether the candidate is told which tools there are."""
+        if self.kind == "plain" or not self._may_call_tools:
+            return False
+        return self._spec.tools == "text" or template_carries_tools(self._tokenizer)
+
+    @cached_property
+    def _carries_results(self) -> bool:
+        return template_carries_results(self._tokenizer)
 
     def encode(self, trace: Trace) -> tuple[int, ...]:
         """Return the ids of everything that stands before the response."""
         if self.kind == "plain":
             text = self._spec.plain_template.replace("{query}", trace.query)
             return self._tokenizer.encode_document(text)
-        rendered = self._tokenizer.render_chat(self._with_system(trace.messages))
-        return self._tokenizer.encode_chat(rendered)
+        messages = self._with_system(trace.messages)
+        if any(one.role == "tool" or one.tool_calls for one in messages):
+            messages = messages if self._carries_results else with_results_as_text(messages)
+        tools = trace.tools if self.carries_tools else ()
+        if tools and self._spec.tools == "text":
+            messages, tools = with_tools_as_text(messages, tools), ()
+        return self._tokenizer.encode_chat(self._tokenizer.render_chat(messages, tools=tools))
 
     def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
         if self._spec.system is None or messages[0].role == "system":

@@ -28,10 +28,10 @@ from langgraph_switch.offline import (
     respond,
     train_switcher,
 )
-from langgraph_switch.offline.conditions import solo
 from langgraph_switch.offline.labels import early_stopped, utilities
 from langgraph_switch.offline.shards import read_rows
 from langgraph_switch.offline.statistics import mean_interval
+from langgraph_switch.solo import solo
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task, load_task
 

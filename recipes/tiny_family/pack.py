@@ -54,10 +54,11 @@ def load_checkpoint(folder: Path) -> LlamaForCausalLM:
 def save_switch(folder: Path) -> SwitchConfig:
     """Write the family's `switch.json` and return it."""
     plain = PromptSpec(kind="plain", plain_template=PLAIN_TEMPLATE)
+    told = PromptSpec(tools="text")  # Its template knows of no tools.
     candidates = [
         CandidateSpec(name="pretrained", model="./pretrained", prompt=plain, eos="mask"),
         CandidateSpec(name="finetuned", model="./finetuned", eos="end_segment"),
-        CandidateSpec(name="aligned", model="./aligned", eos="end_response"),
+        CandidateSpec(name="aligned", model="./aligned", prompt=told, eos="end_response"),
     ]
     config = SwitchConfig(
         candidates=tuple(candidates),

@@ -13,7 +13,6 @@ from langgraph_switch import Switch
 from langgraph_switch.config import Sampling
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.families import family_config
-from langgraph_switch.offline.conditions import solo
 from langgraph_switch.offline.distillation import (
     AFTER,
     DistillationJob,
@@ -25,6 +24,7 @@ from langgraph_switch.offline.distillation import (
 )
 from langgraph_switch.offline.responses import Response, fresh_trace, respond
 from langgraph_switch.offline.sft_settings import SftSettings
+from langgraph_switch.solo import solo
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.tasks import load_task
 

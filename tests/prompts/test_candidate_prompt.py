@@ -79,9 +79,11 @@ def test_a_chat_candidate_reads_its_template_up_to_the_opened_turn() -> None:
 
 
 def test_a_template_that_refuses_the_messages_is_an_input_error() -> None:
-    strict = TEMPLATE + "{% if messages[0].role == 'tool' %}{{ raise_exception('No!') }}{% endif %}"
+    strict = (
+        TEMPLATE + "{% if messages[0].role == 'system' %}{{ raise_exception('No!') }}{% endif %}"
+    )
     with pytest.raises(InputError, match="No!"):
-        text(prompt(HFTokenizer(byte_tokenizer(strict))), ("tool", "x"))
+        text(prompt(HFTokenizer(byte_tokenizer(strict))), ("system", "x"), ("user", "y"))
 
 
 def test_prompts_that_render_alike_have_equal_signatures_and_others_not() -> None:
