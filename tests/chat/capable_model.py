@@ -21,8 +21,8 @@ CONFIG = SwitchConfig.from_dict(
             {"name": "aligned", "model": "none"},
         ],
         "switcher": {"kind": "fixed", "order": ["aligned", "base"]},
-        "segment": {"max_tokens": 200},
-        "max_tokens": 600,
+        "segment": {"max_tokens": 400},
+        "max_tokens": 1000,
         "sampling": {"temperature": 0, "top_p": 1},
         "seed": 0,
     }
