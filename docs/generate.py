@@ -53,11 +53,7 @@ def write_parts(path: Path, tables: dict[str, Callable[[], str]], is_check: bool
     old = path.read_text(encoding="utf-8")
     new = old
     for name, make in tables.items():
-        try:
-            table = make()
-        except FileNotFoundError:
-            table = "Not measured yet."
-        new = replace_part(new, name, table)
+        new = replace_part(new, name, make())
     if new != old and not is_check:
         path.write_text(new, encoding="utf-8")
     return new != old
