@@ -27,7 +27,7 @@ class Candidate:
         self.prompt = CandidatePrompt(spec, engine.tokenizer, may_call_tools=is_caller)
         self._sampling = config.sampling_of(spec)
         self._masks_eos = config.eos_policy(spec) == "mask"
-        self._ends_at_sentence = config.segment.until == "sentence"
+        self._end_at = config.segment.end_at
 
     def request(
         self, turn: Turn, *, max_new_tokens: int, extra_tokens: int | None = None
@@ -46,7 +46,7 @@ class Candidate:
             eos_token_ids=() if self._masks_eos else eos,
             masked_token_ids=eos if self._masks_eos else (),
             stop=trace.stop,
-            ends_at_sentence=self._ends_at_sentence,
+            end_at=self._end_at,
             grammar=trace.grammar,
             extra_tokens=extra_tokens,
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,

@@ -31,6 +31,9 @@ PromptKind: TypeAlias = Literal["auto", "chat", "plain"]
 CandidateRole: TypeAlias = Literal["pretrained", "finetuned", "aligned"]
 
 
+SegmentBoundary: TypeAlias = Literal["length", "sentence", "step", "code"]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -165,9 +168,10 @@ class SegmentSpec(_Frozen):
     """How long a speaker keeps the floor."""
 
     max_tokens: int = Field(default=50, ge=1, le=100_000)
-    until: Literal["length", "sentence"] = "length"
-    """`sentence`: the floor is given back where a sentence or a line ends, at the latest after
-    `max_tokens`; so hand-overs do not cut a thought."""
+    end_at: SegmentBoundary = "length"
+    """Where the floor is given back, at the latest after `max_tokens`, so that hand-overs do not
+    cut a thought: `sentence` (the end of a sentence or line), `step` (the end of a line), `code`
+    (the end of a code block)."""
     keep_blocks: bool = False
     """Whoever opens a code block, a JSON object or a tool call keeps the floor until it is
     closed. Where tools or a grammar are given, this is so in any case."""
@@ -187,6 +191,19 @@ class ToolsSpec(_Frozen):
 
     callers: Literal["anchor", "all"] = "anchor"
     """`anchor`: nobody else is told of tools, and what looks like a call of theirs is text."""
+    anchor_after_result: bool = True
+    """Whether the anchor writes the first segment behind a tool's result."""
+
+
+class PolicySpec(_Frozen):
+    """What is asked of the switcher without training it again."""
+
+    priors: dict[str, float] = {}
+    """Per candidate a number that is added to its logit, e.g. -1 for an expensive one."""
+    budgets: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Per candidate the share of a response's tokens that it may write at most."""
+    keep_floor_above: float | None = Field(default=None, ge=0, lt=1)
+    """The last speaker keeps the floor while its probability is above this."""
 
 
 class LimitsSpec(_Frozen):
@@ -215,6 +232,7 @@ class SwitchConfig(_Frozen):
     sampling: Sampling = Sampling()
     anchor: AnchorSpec = AnchorSpec()
     tools: ToolsSpec = ToolsSpec()
+    policy: PolicySpec = PolicySpec()
     answer_cue: str | None = Field(default=None, min_length=1)
     """Text put before the last segment, e.g. " The final answer is" (paper, objective tasks)."""
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
@@ -242,7 +260,11 @@ class SwitchConfig(_Frozen):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        named = {"anchor.candidate": [self.anchor.candidate]}
+        named: dict[str, list[str | None]] = {
+            "anchor.candidate": [self.anchor.candidate],
+            "policy.priors": list(self.policy.priors),
+            "policy.budgets": list(self.policy.budgets),
+        }
         match self.switcher:
             case LMSwitcherSpec(candidate=name):
                 named["switcher.candidate"] = [name]

@@ -44,11 +44,20 @@ def ruled_decision(trace: Trace, config: SwitchConfig) -> Decision | None:
     """Return whose turn it is where a rule says so and nobody is asked."""
     if _is_inside_block(trace, config):
         return Decision(speaker=trace.segments[-1].speaker, decided_by="block")
-    is_first = (config.anchor.first or trace.grammar is not None) and not trace.segments
+    is_first = _anchor_opens(trace, config) and not trace.segments
     is_last = config.anchor.last and is_last_segment(trace, config)
     if not (is_first or is_last) or config.anchor_name in silent_candidates(trace):
         return None
     return Decision(speaker=config.anchor_name, decided_by="anchor")
+
+
+def _anchor_opens(trace: Trace, config: SwitchConfig) -> bool:
+    has_result = bool(trace.messages) and trace.messages[-1].role == "tool"
+    return (
+        config.anchor.first
+        or trace.grammar is not None
+        or (has_result and config.tools.anchor_after_result)
+    )
 
 
 def _is_inside_block(trace: Trace, config: SwitchConfig) -> bool:

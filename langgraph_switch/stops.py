@@ -5,9 +5,13 @@ Pure functions of text, shared by engines (when to stop) and by streaming (what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from langgraph_switch.config import SegmentBoundary
+
 _SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")  # noqa: RUF001 - full-width on purpose
+_FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 _CLOSING = " \"')]}»”’*_"  # noqa: RUF001
 
 
@@ -35,6 +39,31 @@ def ends_sentence(piece: str) -> bool:
     if "\n" in piece:
         return True
     return piece.rstrip(_CLOSING).endswith(_SENTENCE_ENDS)
+
+
+class BoundaryWatch:
+    """Notices where growing text ends a sentence, a line or a code block."""
+
+    def __init__(self, kind: SegmentBoundary, before: str = "") -> None:
+        self._kind = kind
+        lines, _, self._line = before.rpartition("\n")
+        self._is_in_code = len(_FENCE.findall(lines)) % 2 == 1
+
+    def push(self, piece: str) -> bool:
+        """Take new text; return whether a boundary lies in it."""
+        if self._kind == "sentence":
+            return ends_sentence(piece)
+        if self._kind == "step":
+            return "\n" in piece
+        return self._kind == "code" and self._ends_code(piece)
+
+    def _ends_code(self, piece: str) -> bool:
+        has_ended = False
+        *lines, self._line = (self._line + piece).split("\n")
+        for _ in filter(_FENCE.match, lines):
+            has_ended = has_ended or self._is_in_code
+            self._is_in_code = not self._is_in_code
+        return has_ended
 
 
 class StopWatch:

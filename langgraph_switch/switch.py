@@ -28,6 +28,7 @@ from langgraph_switch.floor import (
 )
 from langgraph_switch.seeds import derive_uniform
 from langgraph_switch.switchers.base import Switcher, Turn
+from langgraph_switch.switchers.policies import with_policy
 from langgraph_switch.trace import Segment, Trace
 
 # Byte-level tokens may end inside a character several times in a row.
@@ -70,7 +71,7 @@ class Switch:
             spec.name: Candidate(spec, assembly.candidate_engine(spec), config)
             for spec in config.candidates
         }
-        self.switcher = switcher or assembly.switcher()
+        self.switcher = with_policy(switcher or assembly.switcher(), config)
         fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
         self._has_many_tokenizers = len(fingerprints) > 1
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 DecidedBy: TypeAlias = Literal["anchor", "switcher", "random", "fixed", "cue", "failover", "block"]
-SegmentEnd: TypeAlias = Literal["length", "sentence", "eos", "stop", "grammar"]
+SegmentEnd: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar"]
 ResponseEnd: TypeAlias = Literal["length", "eos", "stop", "silence", "grammar"]
 
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -82,7 +82,8 @@ class Segment:
     decided_by: DecidedBy
     """Who gave the speaker the floor."""
     finish_reason: SegmentEnd
-    """Why the speaker stopped: segment length, a sentence's end, its EOS, or a stop string."""
+    """Why the speaker stopped: segment length, a boundary (the end of a sentence, say), its EOS,
+    a stop string, or the end of the grammar."""
     probabilities: tuple[float, ...] | None = None
     """The switcher's probability per candidate, in the configuration's order."""
     decide_s: float = 0.0

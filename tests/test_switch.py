@@ -231,7 +231,7 @@ def test_a_subgraph_of_a_checkpointed_parent_answers_every_turn_anew() -> None:
 def test_segments_may_end_with_a_sentence_and_switching_copies_changes_nothing() -> None:
     text = "One two. Three four five six seven eight nine! Ten"
     config = switch_config(
-        segment={"max_tokens": 16, "until": "sentence"}, switcher={"kind": "random"}
+        segment={"max_tokens": 16, "end_at": "sentence"}, switcher={"kind": "random"}
     )
     engines = {name: Recital(text) for name in "abc"}
     turn = Turn(trace_from_query("q", config), "row")
@@ -244,5 +244,5 @@ def test_segments_may_end_with_a_sentence_and_switching_copies_changes_nothing()
         " nine!",
         " Ten",
     ]
-    ends = ["sentence", "length", "length", "sentence", "eos"]
+    ends = ["boundary", "length", "length", "boundary", "eos"]
     assert [one.finish_reason for one in trace.segments[:-1]] == ends[:-1]

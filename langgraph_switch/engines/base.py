@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from langgraph_switch.config import GREEDY, Sampling
+from langgraph_switch.config import GREEDY, Sampling, SegmentBoundary
 from langgraph_switch.engines.tokenizer import Tokenizer
 
-FinishReason: TypeAlias = Literal["length", "sentence", "eos", "stop", "grammar"]
+FinishReason: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class GenerateRequest:
     """Tokens that may not be generated."""
     stop: tuple[str, ...] = ()
     """Strings that end the continuation, also when they began before it."""
-    ends_at_sentence: bool = False
-    """End behind the token that ends a sentence or a line, if that comes before
+    end_at: SegmentBoundary = "length"
+    """End behind the token that ends a sentence, a line or a code block, if that comes before
     `max_new_tokens`."""
     grammar: str | None = None
     """A Lark grammar (llguidance) that the text from `response_start` on has to follow; the

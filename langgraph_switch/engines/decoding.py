@@ -17,7 +17,7 @@ from langgraph_switch.engines.base import (
 )
 from langgraph_switch.engines.detokenize import BROKEN, IncrementalDetokenizer
 from langgraph_switch.engines.tokenizer import Tokenizer
-from langgraph_switch.stops import StopWatch, ends_sentence
+from langgraph_switch.stops import BoundaryWatch, StopWatch
 
 # A response this far back is decoded to see whether a stop string began in it.
 _STOP_CONTEXT_TOKENS = 128
@@ -56,6 +56,9 @@ class RowProgress:
         self._num_complete = 0
         written = request.prefix[request.response_start :]
         self._detokenizer = IncrementalDetokenizer(tokenizer, written)
+        self._boundary = BoundaryWatch(
+            request.end_at, tokenizer.decode(written) if request.end_at == "code" else ""
+        )
         before = tokenizer.decode(written[-_STOP_CONTEXT_TOKENS:]) if request.stop else ""
         before = before.rstrip(BROKEN)
         self._watch = StopWatch(request.stop, before)
@@ -106,8 +109,8 @@ class RowProgress:
             return "grammar"
         if self._watch.push(text):
             return "stop"
-        if self.request.ends_at_sentence and ends_sentence(text):
-            return "sentence"
+        if self._boundary.push(text):
+            return "boundary"
         return "length" if self._has_all_tokens() else None
 
     def _has_all_tokens(self) -> bool:

@@ -39,7 +39,7 @@ SEGMENTS = {
     "3 tokens": SegmentSpec(max_tokens=3),
     "6 tokens": SegmentSpec(max_tokens=6),
     "12 tokens": SegmentSpec(max_tokens=12),
-    "a sentence": SegmentSpec(max_tokens=16, until="sentence"),
+    "a sentence": SegmentSpec(max_tokens=16, end_at="sentence"),
 }
 COMPLETERS = ("random", "anchored", "switcher")
 LABELS = ("hard", "soft")

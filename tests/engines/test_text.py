@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import TEMPLATE, byte_tokenizer, merging_tokenizer, metaspace_tokenizer
 
+from langgraph_switch.config import SegmentBoundary
 from langgraph_switch.engines.byte_tokenizer import ByteTokenizer
 from langgraph_switch.engines.detokenize import BROKEN, IncrementalDetokenizer
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import InputError
-from langgraph_switch.stops import ends_sentence
+from langgraph_switch.stops import BoundaryWatch, ends_sentence
 from langgraph_switch.trace import Message
 
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
@@ -109,3 +110,21 @@ def test_a_template_that_refuses_the_messages_is_an_input_error() -> None:
 )
 def test_the_end_of_a_sentence_is_known_by_its_last_token(piece: str, ends: bool) -> None:
     assert ends_sentence(piece) is ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "pieces", "ends"),
+    [
+        ("length", "", ["A.", "\n"], [False, False]),
+        ("sentence", "", ["A b", ".", " C"], [False, True, False]),
+        ("step", "", ["A. B", "\n", "C"], [False, True, False]),
+        ("code", "", ["x\n``", "`py\n1", "\n", "```", "\n", "y\n"], [False] * 4 + [True, False]),
+        ("code", "```py\n1\n", ["``", "`\n"], [False, True]),
+        ("code", "```", ["py\n", "2\n```\n"], [False, True]),
+    ],
+)
+def test_boundaries_of_segments(
+    kind: SegmentBoundary, before: str, pieces: list[str], ends: list[bool]
+) -> None:
+    watch = BoundaryWatch(kind, before)
+    assert [watch.push(piece) for piece in pieces] == ends
