@@ -6,7 +6,9 @@ from typing import Any
 
 from langgraph_switch import SwitchLLM
 
+LLM = SwitchLLM.embedded()  # One for all runs; the first of them loads its models.
+
 
 def make_graph() -> Any:
     """Return decide -> generate -> append over the embedded family."""
-    return SwitchLLM.embedded().graph
+    return LLM.graph

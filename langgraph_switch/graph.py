@@ -16,9 +16,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, StreamWriter
 
 from langgraph_switch.config import SwitchConfig
+from langgraph_switch.context import MakeSwitch, SwitchContext, SwitchVariants, with_defaults
 from langgraph_switch.engines.base import NewToken
 from langgraph_switch.errors import EngineError, GenerationError, InputError
 from langgraph_switch.floor import Decision
@@ -43,15 +45,21 @@ from langgraph_switch.switchers.base import Turn
 from langgraph_switch.trace import Segment, Trace
 
 _T = TypeVar("_T")
-SwitchGraph: TypeAlias = CompiledStateGraph[SwitchState, None, SwitchInput, SwitchOutput]
-_Node: TypeAlias = Callable[[SwitchState, StreamWriter], dict[str, Any]]
-_AwaitedNode: TypeAlias = Callable[[SwitchState, StreamWriter], Coroutine[Any, Any, dict[str, Any]]]
+SwitchGraph: TypeAlias = CompiledStateGraph[SwitchState, SwitchContext, SwitchInput, SwitchOutput]
+_Node: TypeAlias = Callable[[SwitchState, Runtime[SwitchContext]], dict[str, Any]]
+_AwaitedNode: TypeAlias = Callable[
+    [SwitchState, Runtime[SwitchContext]], Coroutine[Any, Any, dict[str, Any]]
+]
 
 DECIDE, APPEND, PREPARE = "decide", "append", "prepare"
 
 
 def build_graph(
-    switch: Switch, *, checkpointer: Checkpointer = None, threads: Executor | None = None
+    switch: Switch | MakeSwitch,
+    *,
+    names: Sequence[str] | None = None,
+    checkpointer: Checkpointer = None,
+    threads: Executor | None = None,
 ) -> SwitchGraph:
     """Compile the state machine of a switch.
 
@@ -60,14 +68,23 @@ def build_graph(
     `recursion_limit` below gives a sufficient N.
 
     Args:
-        switch: The candidates, the switcher and the rules.
+        switch: The candidates, the switcher and the rules; or how to load them, called by the
+            first run.
+        names: The candidates of a switch that is not loaded yet.
         checkpointer: Makes runs resumable: after a crash, `invoke(None, config)` goes on.
             False: never use the one of a graph that this one runs in.
         threads: Where the steps of awaited runs work; such a graph can only be awaited. Without,
             a graph can be called either way, and awaited runs share the event loop's few threads.
     """
-    graph = StateGraph(SwitchState, input_schema=SwitchInput, output_schema=SwitchOutput)
-    nodes = _Nodes(switch)
+    graph = StateGraph(
+        SwitchState,
+        context_schema=SwitchContext,
+        input_schema=SwitchInput,
+        output_schema=SwitchOutput,
+    )
+    load = (lambda: switch) if isinstance(switch, Switch) else switch
+    names = switch.config.names if isinstance(switch, Switch) else names or ()
+    nodes = _Nodes(load)
 
     def add(name: str, node: _Node) -> None:
         graph.add_node(name, node if threads is None else _awaited(node, threads))  # type: ignore[call-overload]
@@ -77,7 +94,7 @@ def build_graph(
     add(APPEND, nodes.append)
     graph.add_edge(START, PREPARE)
     graph.add_edge(PREPARE, DECIDE)
-    speakers = {name: generate_node(name) for name in switch.config.names}
+    speakers = {name: generate_node(name) for name in names}
     for name, node in speakers.items():
         add(node, nodes.generate(name))
         graph.add_edge(node, APPEND)
@@ -93,8 +110,8 @@ def _awaited(node: _Node, threads: Executor) -> _AwaitedNode:
     nothing of it comes into the engines later on.
     """
 
-    async def call(state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
-        work = threads.submit(contextvars.copy_context().run, node, state, writer)
+    async def call(state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
+        work = threads.submit(contextvars.copy_context().run, node, state, runtime)
         done = asyncio.wrap_future(work)
         try:
             return await asyncio.shield(done)
@@ -124,10 +141,10 @@ def recursion_limit(config: SwitchConfig, num_queries: int, max_tokens: int | No
 class _Nodes:
     """The steps of the machine, over one switch."""
 
-    def __init__(self, switch: Switch) -> None:
-        self._switch = switch
+    def __init__(self, load: MakeSwitch) -> None:
+        self._variants = SwitchVariants(load)
 
-    def prepare(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:  # noqa: ARG002
+    def prepare(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Turn queries into traces; every seed that was left open is drawn here, once."""
         queries = state["queries"]
         if not isinstance(queries, list | tuple) or not queries:
@@ -135,31 +152,35 @@ class _Nodes:
                 "`queries` must be a list with at least one query.",
                 hint='pass {"queries": ["How many legs does a spider have?"]}',
             )
-        traces = [trace_from_query(query, self._switch.config) for query in queries]
+        switch = self._variants.switch(runtime.context)
+        asked = [with_defaults(query, runtime.context) for query in queries]
+        traces = [trace_from_query(query, switch.config) for query in asked]
         for trace in traces:
-            self._switch.check(trace)
+            switch.check(trace)
         beginning = Beginning(traces=[trace.to_json() for trace in traces])
         return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": [beginning]}
 
-    def decide(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+    def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
-        live = _live_traces(state, self._switch.config.limits.live_traces)
+        switch = self._variants.switch(runtime.context)
+        live = _live_traces(state, switch.config.limits.live_traces)
         turns = [_turn(state, index, trace) for index, trace in live]
-        decisions = _keeping_traces(state, lambda: self._switch.decide(turns))
+        decisions = _keeping_traces(state, lambda: switch.decide(turns))
         for (index, trace), decision in zip(live, decisions, strict=True):
-            writer(decision_event(index, trace, decision))
+            runtime.stream_writer(decision_event(index, trace, decision))
         pairs = zip(live, decisions, strict=True)
         return {"decisions": [{"index": i} | asdict(decision) for (i, _), decision in pairs]}
 
-    def generate(self, speaker: str) -> Callable[[SwitchState, StreamWriter], dict[str, Any]]:
+    def generate(self, speaker: str) -> _Node:
         """Return the node in which one candidate writes all the segments it was chosen for."""
 
-        def generate(state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+        def generate(state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
+            switch, writer = self._variants.switch(runtime.context), runtime.stream_writer
             chosen = [d for d in state["decisions"] if d["speaker"] == speaker]
             indices = [decision["index"] for decision in chosen]
             decisions = [_decision(decision) for decision in chosen]
             before = [Trace.from_json(state["traces"][index]) for index in indices]
-            turns = self._switch.with_cues(
+            turns = switch.with_cues(
                 speaker, [_turn(state, i, t) for i, t in zip(indices, before, strict=True)]
             )
             emitters = [TextEmitter(i, t, writer) for i, t in zip(indices, before, strict=True)]
@@ -173,7 +194,7 @@ class _Nodes:
                 emitters[position].push(number, decisions[position], token.text)
 
             drafts = _keeping_traces(
-                state, lambda: self._switch.write(speaker, turns, decisions, on_token)
+                state, lambda: switch.write(speaker, turns, decisions, on_token)
             )
             return {
                 "drafts": [
@@ -184,8 +205,9 @@ class _Nodes:
 
         return generate
 
-    def append(self, state: SwitchState, writer: StreamWriter) -> dict[str, Any]:
+    def append(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Append what was written, end what has ended, and free its rows."""
+        switch, writer = self._variants.switch(runtime.context), runtime.stream_writer
         updates: list[TraceUpdate] = []
         ended_rows: list[str] = []
         for written in sorted(state["drafts"], key=lambda one: int(one["index"])):
@@ -196,7 +218,7 @@ class _Nodes:
             for cue in cues:
                 trace = trace.append(cue)
             grown = trace.append(segment)
-            trace = self._switch.append(trace, Draft(segment, written["pending_text"]))
+            trace = switch.append(trace, Draft(segment, written["pending_text"]))
             new = [one.to_json() for one in trace.segments[len(before.segments) :]]
             for number, data in enumerate(new, start=len(before.segments)):
                 writer(SegmentEvent(type="segment", trace=index, segment=number, data=data))
@@ -208,7 +230,7 @@ class _Nodes:
             updates.append(Ending(index=index, trace=trace.to_json()))
             ended_rows.append(_row(state, index))
             writer(EndEvent(type="end", trace=index, data=trace.to_json()))
-        self._switch.release(ended_rows)
+        switch.release(ended_rows)
         return {"traces": updates, "decisions": []}
 
     def route_on(self, state: SwitchState) -> str:

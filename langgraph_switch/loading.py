@@ -61,8 +61,11 @@ class LoadsSwitch(BaseModel):
 
     @computed_once
     def graph(self) -> SwitchGraph:
-        """The compiled state machine: `graph.invoke({"queries": [...]})`, subgraph, Studio."""
-        return build_graph(self.switch)
+        """The compiled state machine: `graph.invoke({"queries": [...]})`, subgraph, Studio.
+
+        Models are loaded by its first run.
+        """
+        return build_graph(lambda: self.switch, names=self._config.names)
 
     @computed_once
     def _runs(self) -> SwitchRuns:

@@ -71,9 +71,21 @@ class Switch:
             spec.name: Candidate(spec, assembly.candidate_engine(spec), config)
             for spec in config.candidates
         }
-        self.switcher = with_policy(switcher or assembly.switcher(), config)
+        self._bare_switcher = switcher or assembly.switcher()
+        self.switcher = with_policy(self._bare_switcher, config)
         fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
         self._has_many_tokenizers = len(fingerprints) > 1
+
+    def with_config(self, config: SwitchConfig) -> Self:
+        """Return the same candidates under other rules; engines and their memory are shared.
+
+        The switcher stays, unless the other configuration describes another one.
+        """
+        is_same = config.switcher == self.config.switcher
+        engines = {name: candidate.engine for name, candidate in self.candidates.items()}
+        return type(self)(
+            config, engines=engines, switcher=self._bare_switcher if is_same else None
+        )
 
     def with_switcher(self, switcher: Switcher) -> Self:
         """Return the same candidates under another policy; engines and their memory are shared."""

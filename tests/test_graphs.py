@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GRAPHS = json.loads((ROOT / "langgraph.json").read_text(encoding="utf-8"))["graphs"]
 STEPS = {
     "switch": "decide",
+    "chat": "answer",
     "rollout": "complete",
     "train": "measure",
     "evaluate": "respond",
