@@ -23,6 +23,17 @@ def test_the_readmes_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "32" in capsys.readouterr().out.splitlines()[0]
 
 
+def test_the_chat_documents_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "chat.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "chat.md", "exec"), names)  # noqa: S102
+    shown = capsys.readouterr().out
+    assert "The answer is 32." in shown
+    assert "CountLegs" in shown
+    assert "has_wings" in shown
+
+
 def test_the_readmes_configuration_is_valid() -> None:
     (block,) = re.findall(r"```python no-run\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
