@@ -39,6 +39,7 @@ def main() -> int:
             "seeds": seeds_table,
             "ablation": ablation_table,
             "early stop": early_stop_table,
+            "distillation": distillation_table,
             "chain": chain_table,
         },
     }
@@ -125,6 +126,23 @@ def early_stop_table() -> str:
             [name, str(one["rows"]), str(one["decided"]), f"{saved:.0f} %", f"{same:.0f} %"]
         )
     return markdown_table(rows[0], rows[1:])
+
+
+def distillation_table() -> str:
+    """Return what one model keeps of the switch."""
+    found = _read(RESULTS / "distillation.json")
+    head = ["", f"score, % (n = {found['test']['questions']})", "seconds per answer"]
+    rows = [
+        [name, _percent(one), f"{one['seconds_per_answer']:.4f}"]
+        for name, one in found["scores"].items()
+    ]
+    kept = found["gain_recovered"]
+    share, low, high = (f"{100 * kept[key]:.0f}" for key in ("share", "low", "high"))
+    sentence = (
+        f"The distilled model keeps {share} % [{low}, {high}] of the switch's gain at "
+        f"{found['cost_ratio']:.2f} of its time."
+    )
+    return f"{markdown_table(head, rows)}\n\n{sentence}"
 
 
 def chain_table() -> str:
