@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test notebooks lint types docs docs-check benchmark tiny clean
+.PHONY: demo test test-browser notebooks lint types docs docs-check benchmark tiny clean
 
 demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
 
 test: $(INSTALLED)  ## the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-browser: $(INSTALLED)  ## the playground in headless Chromium
+	command -v chromium >/dev/null || $(BIN)/playwright install chromium || true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs
 
 notebooks: $(INSTALLED)  ## execute the notebooks on the embedded family
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:socket -p no:asyncio -o addopts= --nbmake notebooks

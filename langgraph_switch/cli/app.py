@@ -131,6 +131,25 @@ def graph(switch: SwitchOptions, display: ScreenOptions) -> None:
         typer.echo(mermaid(effective_config(switch)), nl=False)
 
 
+@app.command("app")
+@with_option_groups
+def playground(
+    switch: SwitchOptions,
+    display: ScreenOptions,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860.")] = None,
+) -> None:
+    """Open a page: ask, watch who writes what, fork with another speaker."""
+    screen = Screen(display)
+    with reporting(screen):
+        from langgraph_switch.cli.configure import effective_config
+        from langgraph_switch.cli.playground import serve
+
+        serve(effective_config(switch), screen, host=host, port=port)
+
+
 add_learning_commands(app)
 
 

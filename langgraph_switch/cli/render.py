@@ -1,7 +1,6 @@
 """What a response looks like on a terminal: one colour per speaker, and a table of segments.
 
-Colours are Okabe and Ito's, which colour-blind people tell apart; the table says the same in
-words. Knows nothing of how responses come about.
+The table says in words what the colours say. Knows nothing of how responses come about.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from langgraph_switch.cli.screen import Screen, visible
+from langgraph_switch.palette import color_of
 from langgraph_switch.streaming import Event
 from langgraph_switch.trace import Segment, Trace
 
-_PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
 _TEXT, _PROBABILITIES = 2, 5
 _NUMBERS = frozenset({"#", "tokens", "time"})
 _PADDING = 2
@@ -27,9 +26,7 @@ class Voices:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._styles = {
-            name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(self.names)
-        }
+        self._styles = color_of(self.names)
 
     def style(self, speaker: str) -> str:
         """Return a speaker's colour."""

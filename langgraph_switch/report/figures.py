@@ -13,15 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
+from langgraph_switch.palette import PALETTE, color_of
+
 _GREY, _DARK = "#8A8A8A", "#222222"
 _WIDTH = 7.0
 _MOST_SEQUENCES = 8
-
-
-def color_of(names: Sequence[str]) -> dict[str, str]:
-    """Return every candidate's colour."""
-    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
 
 
 def draw_figures(analysis: Mapping[str, Any]) -> dict[str, Figure]:

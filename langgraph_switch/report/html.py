@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from langgraph_switch.report.figures import color_of
+from langgraph_switch.palette import color_of
 from langgraph_switch.report.table import TRAINED, interval, p_value, verdict
 
 _CAPTIONS = {
