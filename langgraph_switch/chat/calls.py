@@ -7,8 +7,9 @@ that is nothing but JSON (the form of Llama models). Knows nothing of models or 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from langgraph_switch.blocks import json_end
 
@@ -31,6 +32,23 @@ class ParsedCall:
     raw: str
     """As written, with its opening mark."""
     error: str | None = None
+
+
+class CallReader(Protocol):
+    """Takes a response apart while it comes."""
+
+    @property
+    def calls(self) -> Sequence[ParsedCall]:
+        """The calls so far."""
+        ...
+
+    def push(self, text: str, *, may_call: bool) -> str:
+        """Take what was written next, and return the words that may be shown now."""
+        ...
+
+    def finish(self) -> str:
+        """Return the words that are left."""
+        ...
 
 
 class CallScanner:
@@ -113,7 +131,7 @@ def parse_calls(text: str, *, mark: str = "") -> list[ParsedCall]:
         found = json.loads(text)
     except ValueError as err:
         return [ParsedCall(name=None, arguments=None, raw=raw, error=f"no JSON: {err}")]
-    return [_call(one, raw) for one in (found if isinstance(found, list) else [found])]
+    return [parsed_call(one, raw) for one in (found if isinstance(found, list) else [found])]
 
 
 def _bare_calls(text: str) -> list[ParsedCall]:
@@ -132,7 +150,8 @@ def _bare_calls(text: str) -> list[ParsedCall]:
     return found if all(call.error is None for call in found) else []
 
 
-def _call(data: Any, raw: str) -> ParsedCall:
+def parsed_call(data: Any, raw: str) -> ParsedCall:
+    """Return a call from its JSON, in any of the forms that models write."""
     if isinstance(data, dict) and isinstance(data.get("function"), dict):
         data = data["function"]
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):

@@ -26,13 +26,18 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from langgraph_switch._version import __version__
+from langgraph_switch.candidates import Candidate
+from langgraph_switch.chat.calls import CallReader, CallScanner
 from langgraph_switch.chat.messages import query_messages, with_schema
 from langgraph_switch.chat.reply import Reply
 from langgraph_switch.chat.structured import structured_output
+from langgraph_switch.chat.template_calls import TemplateReader
 from langgraph_switch.chat.tools import constrained, tool_schemas
+from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.errors import InputError
 from langgraph_switch.loading import DescribedSwitch, computed_once
 from langgraph_switch.prompts.candidate import SwitchWarning
+from langgraph_switch.queries import trace_from_query
 from langgraph_switch.runs import SwitchRuns
 from langgraph_switch.solo import solo
 from langgraph_switch.trace import Trace
@@ -204,7 +209,7 @@ class ChatSwitch(DescribedSwitch, BaseChatModel):
     ) -> ChatResult:
         query = self._query(messages, stop, kwargs)
         [trace] = self._runs_of(kwargs).finish([query])
-        return self._result(trace, kwargs)
+        return self._result(trace, kwargs, query)
 
     async def _agenerate(
         self,
@@ -216,7 +221,7 @@ class ChatSwitch(DescribedSwitch, BaseChatModel):
         query = self._query(messages, stop, kwargs)
         runs = await asyncio.to_thread(self._runs_of, kwargs)  # Loading must not block the loop.
         [trace] = await runs.afinish([query])
-        return self._result(trace, kwargs)
+        return self._result(trace, kwargs, query)
 
     def _stream(
         self,
@@ -226,8 +231,9 @@ class ChatSwitch(DescribedSwitch, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         query = self._query(messages, stop, kwargs)
-        reply = self._reply(kwargs, has_tools="tools" in query)
-        for event in self._runs_of(kwargs).events(query):
+        runs = self._runs_of(kwargs)
+        reply = self._reply(kwargs, query)
+        for event in runs.events(query):
             if message := reply.chunk(event):
                 chunk = ChatGenerationChunk(message=message)
                 if run_manager:
@@ -242,8 +248,8 @@ class ChatSwitch(DescribedSwitch, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         query = self._query(messages, stop, kwargs)
-        reply = self._reply(kwargs, has_tools="tools" in query)
         runs = await asyncio.to_thread(self._runs_of, kwargs)
+        reply = self._reply(kwargs, query)
         async with aclosing(runs.aevents(query)) as events:
             async for event in events:
                 if message := reply.chunk(event):
@@ -303,14 +309,28 @@ class ChatSwitch(DescribedSwitch, BaseChatModel):
     def _runs_alone(self) -> dict[str, SwitchRuns]:
         return {}
 
-    def _reply(self, options: dict[str, Any], *, has_tools: bool) -> Reply:
-        everybody = self.config.tools.callers == "all" or options.get(_MODEL) is not None
-        callers = self.config.names if everybody else (self.config.anchor_name,)
+    def _reply(self, options: dict[str, Any], query: dict[str, Any]) -> Reply:
+        """Return what turns the response to a query into messages."""
         name = options.get(_MODEL) or self.model_name
-        return Reply(callers=callers if has_tools else (), model_name=name)
+        if "tools" not in query:
+            return Reply(model_name=name)
+        alone = options.get(_MODEL) if options.get(_MODEL) in self.config.names else None
+        everybody = self.config.tools.callers == "all" or alone
+        callers = self.config.names if everybody else (self.config.anchor_name,)
+        reader = self._reader(self.switch.candidates[alone or self.config.anchor_name], query)
+        return Reply(model_name=name, callers=callers, reader=reader)
 
-    def _result(self, trace: Trace, options: dict[str, Any]) -> ChatResult:
-        message = self._reply(options, has_tools=bool(trace.tools)).message(trace)
+    def _reader(self, candidate: Candidate, query: dict[str, Any]) -> CallReader:
+        """Return what reads calls: the template of a candidate's tokenizer, if it has one."""
+        tokenizer = candidate.engine.tokenizer
+        if not isinstance(tokenizer, HFTokenizer) or tokenizer.response_template is None:
+            return CallScanner()
+        prompt = candidate.prompt.render(trace_from_query(query, self.config))
+        parser = tokenizer.backend.get_response_parser(prefix=prompt, tools=query["tools"])
+        return TemplateReader(parser)
+
+    def _result(self, trace: Trace, options: dict[str, Any], query: dict[str, Any]) -> ChatResult:
+        message = self._reply(options, query).message(trace)
         return ChatResult(
             generations=[ChatGeneration(message=message)],
             llm_output={"model_name": message.response_metadata["model_name"]},

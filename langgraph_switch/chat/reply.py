@@ -25,7 +25,7 @@ from langchain_core.messages.tool import (
     tool_call_chunk,
 )
 
-from langgraph_switch.chat.calls import CallScanner, ParsedCall
+from langgraph_switch.chat.calls import CallReader, CallScanner, ParsedCall
 from langgraph_switch.seeds import derive_seed
 from langgraph_switch.streaming import Event
 from langgraph_switch.trace import Segment, Trace
@@ -37,16 +37,19 @@ _PIECE = ("segment", "speaker", "decided_by", "probabilities", "text")
 class Reply:
     """One response on its way to LangChain."""
 
-    def __init__(self, *, callers: Sequence[str], model_name: str) -> None:
+    def __init__(
+        self, *, model_name: str, callers: Sequence[str] = (), reader: CallReader | None = None
+    ) -> None:
         """Begin a message.
 
         Args:
-            callers: Candidates whose calls of tools count; empty where there are no tools.
             model_name: What the message says who wrote it.
+            callers: Candidates whose calls of tools count; empty where there are no tools.
+            reader: Tells words from calls.
         """
         self._callers = frozenset(callers)
         self._model_name = model_name
-        self._scanner = CallScanner()
+        self._reader = reader or CallScanner()
 
     def message(self, trace: Trace) -> AIMessage:
         """Return a finished response as a message."""
@@ -87,14 +90,14 @@ class Reply:
     def _words(self, speaker: str, text: str) -> str:
         if not self._callers:
             return text
-        return self._scanner.push(text, may_call=speaker in self._callers)
+        return self._reader.push(text, may_call=speaker in self._callers)
 
     def _last_words(self) -> str:
-        return self._scanner.finish() if self._callers else ""
+        return self._reader.finish() if self._callers else ""
 
     def _calls(self, trace: Trace) -> tuple[list[ToolCall], list[InvalidToolCall]]:
         calls, invalid = [], []
-        for number, call in enumerate(self._scanner.calls):
+        for number, call in enumerate(self._reader.calls):
             call_id = _call_id(trace, number)
             if call.arguments is not None and call.name is not None:
                 calls.append(tool_call(name=call.name, args=call.arguments, id=call_id))
@@ -105,7 +108,7 @@ class Reply:
         return calls, invalid
 
     def _call_chunks(self, trace: Trace) -> Iterator[ToolCallChunk]:
-        for number, call in enumerate(self._scanner.calls):
+        for number, call in enumerate(self._reader.calls):
             yield tool_call_chunk(
                 name=call.name or "",
                 args=_arguments(call),
@@ -114,7 +117,7 @@ class Reply:
             )
 
     def _metadata(self, trace: Trace) -> dict[str, Any]:
-        has_calls = any(call.arguments is not None for call in self._scanner.calls)
+        has_calls = any(call.arguments is not None for call in self._reader.calls)
         return {
             "model_name": self._model_name,
             "model_provider": "langgraph_switch",

@@ -85,6 +85,11 @@ class HFTokenizer:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def response_template(self) -> Any:
+        """How a response of the model is taken apart (transformers), if the tokenizer says so."""
+        return getattr(self._tokenizer, "response_template", None)
+
+    @property
     def backend(self) -> PreTrainedTokenizerBase:
         """The Hugging Face tokenizer, to be read and not changed."""
         return self._tokenizer

@@ -69,15 +69,20 @@ class CandidatePrompt:
     def encode(self, trace: Trace) -> tuple[int, ...]:
         """Return the ids of everything that stands before the response."""
         if self.kind == "plain":
-            text = self._spec.plain_template.replace("{query}", trace.query)
-            return self._tokenizer.encode_document(text)
+            return self._tokenizer.encode_document(self.render(trace))
+        return self._tokenizer.encode_chat(self.render(trace))
+
+    def render(self, trace: Trace) -> str:
+        """Return the text of everything that stands before the response."""
+        if self.kind == "plain":
+            return self._spec.plain_template.replace("{query}", trace.query)
         messages = self._with_system(trace.messages)
         if any(one.role == "tool" or one.tool_calls for one in messages):
             messages = messages if self._carries_results else with_results_as_text(messages)
         tools = trace.tools if self.carries_tools else ()
         if tools and self._spec.tools == "text":
             messages, tools = with_tools_as_text(messages, tools), ()
-        return self._tokenizer.encode_chat(self._tokenizer.render_chat(messages, tools=tools))
+        return self._tokenizer.render_chat(messages, tools=tools)
 
     def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
         if self._spec.system is None or messages[0].role == "system":
