@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -108,15 +109,13 @@ def spoken(trace: Trace) -> Spoken:
     return [(segment.text, segment.speaker) for segment in trace.segments]
 
 
-class _shown_errors:  # noqa: N801 - a context manager
-    """Turns this package's errors into messages on the page."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, err: BaseException | None, _trace: object) -> None:
-        if isinstance(err, SwitchError):
-            raise gr.Error(str(err), print_exception=False) from err
+@contextmanager
+def _shown_errors() -> Iterator[None]:
+    """Turn this package's errors into messages on the page."""
+    try:
+        yield
+    except SwitchError as err:
+        raise gr.Error(str(err), print_exception=False) from err
 
 
 def _spoken(label: str, colors: dict[str, str], elem_id: str) -> gr.HighlightedText:

@@ -64,6 +64,14 @@ def test_chunks_add_up_to_the_message(chat: ChatSwitch) -> None:
         assert summed.response_metadata[key] == whole.response_metadata[key]
 
 
+def test_sampled_chunks_add_up_to_the_sampled_message(chat: ChatSwitch) -> None:
+    options: dict[str, Any] = {"temperature": 1.2, "seed": 3}
+    whole = chat.invoke(QUESTION, **options)
+    summed = added_up(chat.stream(QUESTION, **options))
+    assert summed.content == whole.content != chat.invoke(QUESTION).content
+    assert provenance(summed) == provenance(whole)
+
+
 async def test_awaited_answers_are_the_same(chat: ChatSwitch) -> None:
     whole = chat.invoke(QUESTION)
     assert (await chat.ainvoke(QUESTION)).content == whole.content
