@@ -88,7 +88,7 @@ class Assembly:
     def _switcher_ref(self, spec: LMSwitcherSpec) -> ModelRef:
         """Return the switcher's model; on a candidate's base only the adapter is its own."""
         if spec.candidate is None:
-            fields = spec.model_dump(exclude={"kind", "candidate", "prompt", "sampling"})
+            fields = spec.model_dump(include=set(ModelRef.model_fields))
             return ModelRef.model_validate(fields)
         base = self._config.candidate(spec.candidate)
         own = spec if spec.adapter else base

@@ -23,6 +23,9 @@ from pydantic import (
 from langgraph_switch.errors import ConfigError
 
 SCHEMA_VERSION = 1
+EMBEDDED = "embedded:"
+"""Begins a reference to a model that this package carries."""
+_EMBEDDED_FOLDER = Path(__file__).resolve().parent / "tiny"
 CANDIDATE_ROLES = ("pretrained", "finetuned", "aligned")
 
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
@@ -86,7 +89,8 @@ class ModelRef(_Frozen):
     """A causal LM: weights by path or Hugging Face repo, and where they are held."""
 
     model: str = Field(min_length=1)
-    """A local folder, a repo id, or `./folder` relative to the `switch.json` that names it."""
+    """A local folder, a repo id, `./folder` relative to the `switch.json` that names it, or
+    `embedded:NAME` for a checkpoint that this package carries."""
     revision: str | None = None
     """Branch, tag or commit of the repo."""
     adapter: str | None = None
@@ -107,6 +111,8 @@ class CandidateSpec(ModelRef):
     prompt: PromptSpec = PromptSpec()
     sampling: Sampling | None = None
     """Overrides the switch's sampling for this candidate."""
+    tokenizer: str | None = None
+    """Fingerprint that its tokenizer has to have, as published with a switcher."""
     eos: EosPolicy = "auto"
     """What its end-of-sequence token does: end the response, end its own segment, or nothing
     (it is masked: a base model's end of document is no end of turn). `auto`: the anchor ends
@@ -118,6 +124,14 @@ class CandidateSpec(ModelRef):
         if isinstance(data, dict) and "role" not in data and data.get("name") in CANDIDATE_ROLES:
             return data | {"role": data["name"]}
         return data
+
+
+class TrainedOn(_Frozen):
+    """A candidate as a switcher knew it in training."""
+
+    name: str
+    model: str
+    revision: str | None = None
 
 
 class LMSwitcherSpec(_Frozen):
@@ -136,6 +150,8 @@ class LMSwitcherSpec(_Frozen):
     prompt: Literal["plain", "chat"] = "plain"
     """`plain` is the paper's text to the letter; `chat` puts it into the user's turn."""
     sampling: Sampling = Sampling(temperature=1.0, top_p=0.9)
+    trained_on: tuple[TrainedOn, ...] | None = None
+    """The candidates of its rollouts, in the order in which it knows them as model 0, 1, 2 ..."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -281,6 +297,17 @@ class SwitchConfig(_Frozen):
                     raise ValueError(f"{path}: no candidate is named {name!r}; there are {known}")
         return self
 
+    @model_validator(mode="after")
+    def _switcher_knows_this_order(self) -> Self:
+        known = getattr(self.switcher, "trained_on", None)
+        if known and tuple(one.name for one in known) != self.names:
+            trained = ", ".join(one.name for one in known)
+            raise ValueError(
+                f"switcher: it was trained for {trained}, in this order; here are "
+                f"{', '.join(self.names)}"
+            )
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         """The candidates' names in order."""
@@ -322,18 +349,37 @@ class SwitchConfig(_Frozen):
         named = [spec for spec in specs if isinstance(spec, ModelRef | LMSwitcherSpec)]
         return [ref for spec in named for ref in (spec.model, spec.adapter) if ref is not None]
 
+    def _refuse_escapes(self, file: Path) -> None:
+        for reference in self._model_references():
+            inside = Path(self.resolve_model(reference)).resolve()
+            if reference.startswith("./") and not inside.is_relative_to(file.parent.resolve()):
+                raise ConfigError(
+                    f"{str(file)!r} names {reference!r}, which lies outside of its folder.",
+                    hint="name a folder beside the file, an absolute path or a repo",
+                )
+
     def resolve_model(self, model: str) -> str:
-        """Return a model reference with `./folder` resolved beside the loaded file."""
+        """Return a model reference as it is loaded.
+
+        `./folder` lies beside the loaded file, `embedded:NAME` is carried by this package.
+        """
+        if model.startswith(EMBEDDED):
+            return str(_EMBEDDED_FOLDER / model.removeprefix(EMBEDDED))
         if self._base_dir is not None and model.startswith("./"):
             return str(self._base_dir / model[2:])
         return model
 
     def with_absolute_models(self) -> Self:
-        """Return a copy that can be kept anywhere: `./folder` references are resolved."""
+        """Return a copy that can be kept anywhere: `./folder` references are resolved.
+
+        What this package carries becomes `embedded:NAME`, so it is found on any machine.
+        """
         data = self.to_dict()
         for spec in (*data["candidates"], data.get("switcher", {})):
             for key in {"model", "adapter"} & spec.keys():
-                spec[key] = self.resolve_model(spec[key])
+                resolved = self.resolve_model(spec[key])
+                is_embedded = Path(resolved).parent == _EMBEDDED_FOLDER
+                spec[key] = f"{EMBEDDED}{Path(resolved).name}" if is_embedded else resolved
         return self.from_dict(data)
 
     def with_changes(self, **changes: Any) -> Self:
@@ -389,6 +435,7 @@ class SwitchConfig(_Frozen):
         config = _validated(cls, data, where=str(file))
         if "./" in {ref[:2] for ref in config._model_references()}:  # noqa: SLF001
             config._base_dir = file.parent.resolve()  # noqa: SLF001
+            config._refuse_escapes(file)  # noqa: SLF001
         return config
 
     def save(self, path: str | Path) -> Path:

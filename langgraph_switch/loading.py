@@ -5,12 +5,13 @@ The base of `SwitchLLM`, `CheckpointLLM` and `ChatSwitch`. Knows nothing of prom
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
@@ -18,9 +19,14 @@ from langgraph_switch.config import SwitchConfig
 from langgraph_switch.engines.base import Engine
 from langgraph_switch.families import embedded_config
 from langgraph_switch.graph import SwitchGraph, build_graph
+from langgraph_switch.hub.pull import pull_switch
+from langgraph_switch.hub.save import save_switch
 from langgraph_switch.runs import SwitchRuns
 from langgraph_switch.switch import Switch
 from langgraph_switch.switchers.base import Switcher
+
+if TYPE_CHECKING:
+    from langgraph_switch.hub.push import Pushed
 
 _T = TypeVar("_T")
 _LOADING = threading.RLock()
@@ -119,6 +125,59 @@ class DescribedSwitch(LoadsSwitch):
             ConfigError: The file is missing or describes no valid switch.
         """
         return cls(config=SwitchConfig.load(path), **kwargs)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        candidates: Mapping[str, str] | None = None,
+        token: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Return the switch that a repo of the Hub, or a local folder, holds.
+
+        The candidates' weights are downloaded on first use. A LoRA adapter without a
+        `switch.json`, as the paper's authors published theirs, gets the paper's candidates.
+
+        Args:
+            source: `user/name`, or a folder.
+            revision: Branch, tag or commit.
+            candidates: Other models for some candidates, by name.
+            token: Overrides what `hf auth login` has stored.
+            kwargs: Fields of this class.
+
+        Raises:
+            ConfigError: It holds no switch, or one that cannot be used here.
+            ModelLoadError: The repo cannot be had; says why and what to do.
+        """
+        config = pull_switch(source, revision=revision, candidates=candidates, token=token)
+        return cls(config=config, **kwargs)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write `switch.json` and the switcher's weights into a folder; candidates are named.
+
+        Raises:
+            ConfigError: The folder holds something else.
+        """
+        return save_switch(self.config, folder)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Pushed:
+        """Push this switch to the Hub.
+
+        Args:
+            repo_id: `user/name`; made if it is not there.
+            options: `private`, `with_models`, `license`, `message`, `token`: see `hub.push`.
+
+        Raises:
+            ConfigError: Candidates are folders of this machine, or the licence is not known.
+            ModelLoadError: The Hub refuses; says why and what to do.
+        """
+        from langgraph_switch.hub.push import push  # noqa: PLC0415 - imports torch
+
+        with tempfile.TemporaryDirectory(prefix="switch-") as folder:
+            return push(save_switch(self.config, folder), repo_id, **options)
 
     @classmethod
     def embedded(cls, **changes: Any) -> Self:

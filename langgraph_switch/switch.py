@@ -16,7 +16,7 @@ from langgraph_switch.assembly import Assembly
 from langgraph_switch.candidates import Candidate
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.engines.base import Continuation, Engine, OnToken
-from langgraph_switch.errors import InputError
+from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.floor import (
     Decision,
     cut_at_stop,
@@ -73,6 +73,7 @@ class Switch:
         }
         self._bare_switcher = switcher or assembly.switcher()
         self.switcher = with_policy(self._bare_switcher, config)
+        self._check_tokenizers()
         fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
         self._has_many_tokenizers = len(fingerprints) > 1
 
@@ -175,6 +176,17 @@ class Switch:
         for candidate in self.candidates.values():
             candidate.release(rows)
         self.switcher.release(rows)
+
+    def _check_tokenizers(self) -> None:
+        """Refuse a candidate that reads other tokens than the one it was published as."""
+        for spec in self.config.candidates:
+            found = self.candidates[spec.name].engine.tokenizer.fingerprint
+            if spec.tokenizer not in {None, found}:
+                raise ConfigError(
+                    f"Candidate {spec.name!r} has another tokenizer than the one that its switch "
+                    f"was published with ({found}, expected {spec.tokenizer}).",
+                    hint="use the published checkpoint, or remove `tokenizer` to swap on purpose",
+                )
 
     def _check_tools(self, trace: Trace) -> None:
         if trace.tools and not any(c.reads_tools for c in self.candidates.values()):

@@ -41,8 +41,10 @@ def test_the_readmes_configuration_is_valid() -> None:
     assert names["llm"].config.anchor_name == "aligned"  # type: ignore[attr-defined]
 
 
-def test_the_readmes_commands_exist() -> None:
-    for line in re.findall(r"^langgraph-switch .*$", README, flags=re.MULTILINE):
+@pytest.mark.parametrize("page", ["README.md", "docs/hub.md", "docs/learning.md"])
+def test_the_documents_commands_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for line in re.findall(r"^langgraph-switch .*$", text, flags=re.MULTILINE):
         command, *words = line.split()[1:]
         shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
         assert shown.exit_code == 0

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from langgraph_switch._version import __version__
+from langgraph_switch.cli.hub_app import add_hub_commands
 from langgraph_switch.cli.learning_app import add_learning_commands
 from langgraph_switch.cli.options import (
     DISPLAY,
@@ -77,6 +78,14 @@ def run(
             rich_help_panel=WHO,
         ),
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Print what would be held in memory and exit; no weights are downloaded.",
+            rich_help_panel=WHO,
+        ),
+    ] = False,
 ) -> None:
     """Answer a question, or a file of them."""
     screen = Screen(display)
@@ -89,6 +98,11 @@ def run(
         config = effective_config(switch)
         if show_config:
             typer.echo(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
+            return
+        if plan:
+            from langgraph_switch.cli.hub import show_plan
+
+            show_plan(config, screen)
             return
         if switch.candidate and switch.switcher is None:
             screen.note("No --switcher: the next speaker is drawn at random.")
@@ -151,6 +165,7 @@ def playground(
 
 
 add_learning_commands(app)
+add_hub_commands(app)
 
 
 def main() -> None:

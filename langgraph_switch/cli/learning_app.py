@@ -54,9 +54,10 @@ def train(
     training: TrainingOptions,
     display: ScreenOptions,
     rollouts: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="Folder of rollouts; repeatable. Default: runs/rollouts.",
+            help="Folder of rollouts, or hf://datasets/user/name; repeatable. Default: "
+            "runs/rollouts.",
             rich_help_panel=ROLLOUTS,
         ),
     ] = None,
@@ -67,7 +68,7 @@ def train(
     with reporting(screen):
         from langgraph_switch.cli.train import train_on
 
-        train_on(rollouts or [Path("runs/rollouts")], labels, training, out, screen)
+        train_on(rollouts or ["runs/rollouts"], labels, training, out, screen)
 
 
 def evaluate(

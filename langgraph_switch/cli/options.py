@@ -26,7 +26,10 @@ class SwitchOptions:
     family: Annotated[
         str | None,
         typer.Option(
-            help="A family of checkpoints by name: tiny (the embedded one, the default).",
+            "--family",
+            "--preset",
+            help="A family of checkpoints by name: tiny (the embedded one, the default), "
+            "tulu3-8b (the paper's), qwen2.5-7b, olmo2-1b, smollm2-135m, smollm2-1.7b.",
             rich_help_panel=WHO,
         ),
     ] = None

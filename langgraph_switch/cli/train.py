@@ -34,7 +34,7 @@ def sft_settings(options: TrainingOptions) -> SftSettings:
 
 
 def train_on(
-    rollouts: Sequence[Path],
+    rollouts: Sequence[str],
     labels: LabelOptions,
     training: TrainingOptions,
     out: Path,
@@ -46,7 +46,7 @@ def train_on(
         SwitchError: The rollouts or the settings are at fault, or the training failed.
         typer.Exit: Ctrl-C was pressed (130).
     """
-    folders = [folder for given in rollouts for folder in round_folders(given)]
+    folders = [folder for given in rollouts for folder in _folders(given)]
     rows = RowSettings(soft_labels=labels.soft_labels, keep_ties=labels.keep_ties)
     try:
         with step_progress(screen, "Training") as show:
@@ -89,3 +89,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
                 f"{regret['mean']:.3f} [{regret['low']:.3f}, {regret['high']:.3f}]",
             )
     return table
+
+
+def _folders(given: str) -> list[str | Path]:
+    """Return the folders of rounds in a folder; a repo is one round."""
+    return [given] if given.startswith("hf://") else list(round_folders(Path(given)))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from langgraph_switch.offline.recovery import AFTER
 from langgraph_switch.report.markdown import markdown_table
 
 
@@ -23,8 +24,22 @@ def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["switch-generation", "distillation", "langgraph-switch"],
+        model_name=name,
+        eval_results=[_result(report)],
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{_body(report, name)}")
+
+
+def _result(report: dict[str, Any]) -> EvalResult:
+    test = report["test"]
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type=str(test["name"]),
+        dataset_name=str(test["name"]),
+        dataset_split=str(test["split"]),
+        metric_type=str(test["score"]["name"]),
+        metric_value=report["scores"][AFTER]["mean"],
+    )
 
 
 def score_rows(report: dict[str, Any]) -> list[list[str]]:

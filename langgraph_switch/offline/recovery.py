@@ -15,6 +15,7 @@ import numpy as np
 from langgraph_switch.offline.responses import Response
 from langgraph_switch.offline.statistics import mean_interval, paired_difference
 
+BEFORE, SWITCHED, AFTER = "anchor before", "switch", "distilled anchor"
 _RESAMPLES = 2000
 _TAIL = 2.5
 

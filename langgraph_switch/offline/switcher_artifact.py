@@ -13,7 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from langgraph_switch.config import GREEDY, LMSwitcherSpec, ModelRef, Sampling, SwitchConfig
+from langgraph_switch.config import (
+    GREEDY,
+    LMSwitcherSpec,
+    ModelRef,
+    Sampling,
+    SwitchConfig,
+    TrainedOn,
+)
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.provenance import METRICS, versions
 from langgraph_switch.offline.settings import digest
@@ -148,7 +155,11 @@ def switcher_spec(
     """
     is_greedy = all(config.sampling_of(one).is_greedy for one in config.candidates)
     sampling = GREEDY if is_greedy else Sampling(temperature=1.0, top_p=0.9)
-    common: dict[str, Any] = {"prompt": prompt, "sampling": sampling}
+    known = tuple(
+        TrainedOn(name=one.name, model=one.model, revision=one.revision)
+        for one in config.candidates
+    )
+    common: dict[str, Any] = {"prompt": prompt, "sampling": sampling, "trained_on": known}
     if method == "full":
         return LMSwitcherSpec(model=f"./{_FOLDER['full']}", **common)
     adapter = f"./{_FOLDER['lora']}"

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from langgraph_switch.config import SwitchConfig
+from langgraph_switch.config import EMBEDDED, SwitchConfig
 from langgraph_switch.report.markdown import markdown_table
 
 
@@ -22,10 +22,10 @@ def switcher_card(config: SwitchConfig, report: dict[str, Any], *, name: str) ->
         report: What `metrics.json` holds.
         name: What to call the switch.
     """
-    return ModelCard(f"---\n{_header(report)}\n---\n{_body(config, report, name)}")
+    return ModelCard(f"---\n{_header(report, name)}\n---\n{_body(config, report, name)}")
 
 
-def _header(report: dict[str, Any]) -> str:
+def _header(report: dict[str, Any], name: str) -> str:
     base = report["run"]["base"]["model"]
     relation = "adapter" if report["training"]["method"] == "lora" else "finetune"
     on_hub = {} if _is_local(base) else {"base_model": base, "base_model_relation": relation}
@@ -33,8 +33,25 @@ def _header(report: dict[str, Any]) -> str:
         library_name="langgraph-switch",
         tags=["switch-generation", "model-collaboration", "langgraph-switch"],
         **on_hub,
+        **_results(report, name),
     )
     return str(data.to_yaml())
+
+
+def _results(report: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the accuracy on held-out rows as the Hub shows it, if any were held out."""
+    if not report["metrics"]["n"]:
+        return {}
+    task = str(report["provenance"]["rollouts"][-1]["task"].get("name", "rollouts"))
+    result = EvalResult(
+        task_type="text-generation",
+        dataset_type=task,
+        dataset_name=f"{task}, held-out rows of rollouts",
+        metric_type="accuracy",
+        metric_name="a best candidate is chosen",
+        metric_value=report["metrics"]["accuracy"]["mean"],
+    )
+    return {"model_name": name, "eval_results": [result]}
 
 
 def _body(config: SwitchConfig, report: dict[str, Any], name: str) -> str:
@@ -128,7 +145,7 @@ def shown(model: str) -> str:
 
 
 def _is_local(model: str) -> bool:
-    return model.startswith((".", "/", "~")) or Path(model).is_dir()
+    return model.startswith((".", "/", "~", EMBEDDED)) or Path(model).is_dir()
 
 
 _INTRODUCTION = """\

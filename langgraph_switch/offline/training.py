@@ -245,7 +245,8 @@ class _Nodes:
                 "weights of their own.",
                 hint="name another candidate as base, or the path or repo of a whole model",
             )
-        return ModelRef.model_validate(spec.model_dump(include=set(ModelRef.model_fields)))
+        ref = ModelRef.model_validate(spec.model_dump(include=set(ModelRef.model_fields)))
+        return ref.model_copy(update={"model": self._source.config.resolve_model(ref.model)})
 
     @cached_property
     def _artifact(self) -> ArtifactFolder:

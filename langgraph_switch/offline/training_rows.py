@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from langgraph_switch.config import CandidateSpec, RandomSwitcherSpec, SwitchConfig
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.hub.pull import pull
 from langgraph_switch.offline.labels import TIE
 from langgraph_switch.offline.rows import FAILED_LABEL
 from langgraph_switch.offline.sft import SftRow
@@ -86,7 +87,7 @@ def load_rollouts(folders: Sequence[str | Path]) -> RolloutSource:
     Raises:
         ConfigError: A folder holds no rollouts, or their candidates are not the same.
     """
-    paths = [Path(folder) for folder in folders]
+    paths = [pull(folder) if _is_remote(folder) else Path(folder) for folder in folders]
     if not paths:
         raise ConfigError("No folder of rollouts is given.", hint="name at least one")
     if len({path.resolve() for path in paths}) < len(paths):
@@ -103,6 +104,10 @@ def load_rollouts(folders: Sequence[str | Path]) -> RolloutSource:
         rows_by_folder=tuple(len(some) for some in rows),
         warnings=_rule_warnings(configs),
     )
+
+
+def _is_remote(folder: str | Path) -> bool:
+    return str(folder).startswith("hf://")
 
 
 def split_rows(

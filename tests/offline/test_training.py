@@ -76,7 +76,10 @@ def test_the_folder_serves_and_holds_nothing_but_data(trained: TrainedSwitcher) 
     llm = SwitchLLM.from_config(trained.folder)
     assert llm.invoke(QUESTION)
     kept, original = llm.config, embedded_config()
-    assert kept.switcher == LMSwitcherSpec(model="./model", sampling={"temperature": 0, "top_p": 1})
+    known = [{"name": name, "model": f"embedded:{name}"} for name in kept.names]
+    assert kept.switcher == LMSwitcherSpec(
+        model="./model", sampling={"temperature": 0, "top_p": 1}, trained_on=known
+    )
     for field in ("segment", "max_tokens", "sampling", "anchor", "stop", "answer_cue"):
         assert getattr(kept, field) == getattr(original, field)
     dtypes = {v.dtype for v in load_file(trained.folder / "model" / "model.safetensors").values()}

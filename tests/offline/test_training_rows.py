@@ -171,7 +171,11 @@ def test_several_rounds_are_read_in_order(tmp_path: Path) -> None:
     assert len(source.rows) == 9
     assert source.config.stop == ("X",)
     assert "differ in stop" in source.warnings[0]
-    assert all(Path(one.model).is_dir() for one in source.config.candidates)
+    assert [one.model for one in source.config.candidates] == [
+        f"embedded:{name}" for name in source.config.names
+    ]
+    for one in source.config.candidates:
+        assert Path(source.config.resolve_model(one.model)).is_dir()
 
 
 def test_other_candidates_are_refused_and_what_differs_is_said(tmp_path: Path) -> None:
