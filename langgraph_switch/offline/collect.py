@@ -17,8 +17,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import InputError, MissingExtraError
+from langgraph_switch.offline.completers import make_completer
 from langgraph_switch.offline.events import OnEvent, relay
-from langgraph_switch.offline.policies import make_completer
 from langgraph_switch.offline.rollout import (
     RolloutGraph,
     RolloutJob,

@@ -14,7 +14,7 @@ from langgraph_switch import ScriptedEngine, Switch, Trace
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.loop import finish_traces
 from langgraph_switch.offline.collect import collect_rollouts, prepare_rollouts
-from langgraph_switch.offline.policies import EpsilonSwitcher
+from langgraph_switch.offline.completers import EpsilonSwitcher
 from langgraph_switch.offline.responses import respond
 from langgraph_switch.offline.rollout import build_rollout_graph, cut_prefix
 from langgraph_switch.offline.settings import RolloutSettings
