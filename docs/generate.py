@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_switch.report.markdown import markdown_table
+from langgraph_switch.report.table import interval
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -91,14 +92,14 @@ def seeds_table() -> str:
     for name in shown:
         for entry in seeds if name in _LEARNED else seeds[:1]:
             one = entry["conditions"][name]
-            cells = [_percent(one["score"]), *(_percent(one["by_type"][kind]) for kind in types)]
+            cells = [interval(one["score"]), *(interval(one["by_type"][kind]) for kind in types)]
             seed = str(entry["seed"]) if name in _LEARNED else ""
             rows.append([f"**{name}**" if name == shown[0] else name, seed, *cells])
     for name in seeds[0]["leave_one_out"]:
         for entry in seeds:
             adds = entry["leave_one_out"][name]["adds"]
             rows.append(
-                [f"lost without {name}", str(entry["seed"]), _percent(adds), *[""] * len(types)]
+                [f"lost without {name}", str(entry["seed"]), interval(adds), *[""] * len(types)]
             )
     return markdown_table(rows[0], rows[1:])
 
@@ -113,7 +114,7 @@ def ablation_table() -> str:
     rows = [[*head, *(f"{kind.replace('_', ' ')} (n = {n})" for kind, n in numbers.items())]]
     for name, cell in cells.items():
         what = name.split(", ") if ", " in name else [name, "", ""]
-        rows.append([*what, *(_percent(cell[kind]) for kind in numbers)])
+        rows.append([*what, *(interval(cell[kind]) for kind in numbers)])
     return markdown_table(rows[0], rows[1:])
 
 
@@ -133,7 +134,7 @@ def distillation_table() -> str:
     found = _read(RESULTS / "distillation.json")
     head = ["", f"score, % (n = {found['test']['questions']})", "seconds per answer"]
     rows = [
-        [name, _percent(one), f"{one['seconds_per_answer']:.4f}"]
+        [name, interval(one), f"{one['seconds_per_answer']:.4f}"]
         for name, one in found["scores"].items()
     ]
     kept = found["gain_recovered"]
@@ -163,11 +164,6 @@ def speed_table() -> str:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _percent(one: dict[str, float]) -> str:
-    mean, low, high = (100 * one[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _interval(share: dict[str, float]) -> str:

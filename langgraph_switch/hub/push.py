@@ -20,6 +20,7 @@ from langgraph_switch.engines.models import load_tokenizer
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.hub.errors import hub_failures
 from langgraph_switch.hub.pull import SWITCH, RepoType
+from langgraph_switch.offline.work_folder import write_json
 
 _MANIFEST, _MODEL = "manifest.json", "config.json"
 _CARD = "README.md"
@@ -100,15 +101,15 @@ def _stage(
         _stage_switch(source, staged, api, with_models=with_models, license_name=license_name)
         return "model"
     if (source / _MANIFEST).is_file() and any(source.glob("shard-*.parquet")):
-        for file in [source / _MANIFEST, *sorted(source.glob("shard-*.parquet"))]:
+        for file in sorted(source.glob("shard-*.parquet")):
             shutil.copy2(file, staged)
-        manifest = json.loads((source / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = _portable_manifest(json.loads((source / _MANIFEST).read_text(encoding="utf-8")))
         from langgraph_switch.hub.dataset_card import (  # noqa: PLC0415 - knows of rollouts
             rollout_card,
         )
 
-        rollout_card(source, _portable_manifest(manifest), name=name).save(staged / _CARD)
-        (staged / _MANIFEST).write_text(json.dumps(_portable_manifest(manifest), indent=2) + "\n")
+        rollout_card(source, manifest, name=name).save(staged / _CARD)
+        write_json(staged / _MANIFEST, manifest)
         return "dataset"
     if (source / _MODEL).is_file():
         _copy_safe(source, staged)

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from langgraph_switch.offline.recovery import AFTER
 from langgraph_switch.report.markdown import markdown_table
+from langgraph_switch.report.table import interval
 
 
 def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
@@ -47,7 +48,7 @@ def score_rows(report: dict[str, Any]) -> list[list[str]]:
     return [
         [
             condition,
-            f"{100 * one['mean']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]",
+            interval(one),
             f"{one['seconds_per_answer']:.3f}",
             f"{one['tokens_per_answer']:.1f}",
         ]
