@@ -7,8 +7,11 @@ rows of equal length need no attention mask at all. Knows nothing of sampling, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +53,7 @@ class RowBatch:
         """
         self._model = model
         self._device = model.device
+        self._cache_argument = _cache_argument(type(model).forward)
         self.rows = list(rows)
         self._prefixes = prefixes
         self._indices = list(range(len(rows)))  # Rows still in the batch.
@@ -87,17 +91,19 @@ class RowBatch:
         chunk_starts = list(range(0, width, _CHUNK_TOKENS))
         for chunk_start in chunk_starts[:-1]:
             chunk = slice(chunk_start, chunk_start + _CHUNK_TOKENS)
-            self._forward(ids[:, chunk], start + chunk_start, is_new=_part(is_new, chunk))
+            self._catch_up(ids[:, chunk], start + chunk_start, is_new=_part(is_new, chunk))
         chunk = slice(chunk_starts[-1], width + len(tree))
-        return self._forward(
+        return self._catch_up(
             ids[:, chunk], start + chunk.start, is_new=_part(is_new, chunk), tree=tree
         )
 
     def step(self, next_ids: Tensor) -> Tensor:
         """Feed one token per row and return the logits after it, [B, V]."""  # next_ids: [B]
         column = self._num_columns + self._num_fed
+        positions = column - self._offset.unsqueeze(1)
         self._num_fed += 1
-        return self._forward(next_ids.unsqueeze(1), column)[:, -1]
+        ids = next_ids.unsqueeze(1)
+        return self._forward(ids, column, positions, self._step_masks(column))[:, -1]
 
     def keep(self, positions: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
         """Drop all rows but those at `positions`; `tokens` is what every row generated."""
@@ -149,32 +155,45 @@ class RowBatch:
                 _append_columns(row, tensors, position, start=offset + old, count=len(new_ids))
             row.token_ids.extend(new_ids)
 
-    def _forward(
+    def _catch_up(
         self,
         ids: Tensor,
         start: int,
         *,
-        is_new: Tensor | None = None,
+        is_new: Tensor | None,
         tree: Sequence[TreeNode] = (),
     ) -> Tensor:
+        """Compute columns of the prefixes, and the tree behind them."""
         width = ids.shape[1]
-        span = self._cache.span
-        span.start, span.end, span.is_new = start, start + width, is_new
         columns = torch.arange(start, start + width, device=self._device)
         positions = (columns - self._offset.unsqueeze(1)).clamp_(min=0)
         if tree:
             depths = torch.tensor(_depths(tree), device=self._device)
             first_node = self._num_columns - self._offset.unsqueeze(1)
             positions[:, width - len(tree) :] = first_node + depths
-        is_decoding = start >= self._num_columns
-        masks = self._step_masks(start) if is_decoding else self._prefill_masks(columns, tree)
+        masks = self._prefill_masks(columns, tree)
+        return self._forward(ids, start, positions, masks, is_new=is_new, num_logits=1 + len(tree))
+
+    def _forward(
+        self,
+        ids: Tensor,
+        start: int,
+        positions: Tensor,
+        masks: dict[str, Tensor],
+        *,
+        is_new: Tensor | None = None,
+        num_logits: int = 1,
+    ) -> Tensor:
+        # ids, positions: [B, Q] -> logits of the last columns: [B, num_logits, V]
+        span = self._cache.span
+        span.start, span.end, span.is_new = start, start + ids.shape[1], is_new
         output = self._model(
             input_ids=ids,
             attention_mask=self._as_argument(masks),
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1 + len(tree),
+            logits_to_keep=num_logits,
+            **{self._cache_argument: self._cache},
         )
         logits: Tensor = output.logits
         return logits
@@ -247,6 +266,12 @@ def _sliding_windows(model: PreTrainedModel) -> dict[str, int | None]:
         )
         return {"full_attention": window if is_sliding else None}
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
+
+
+@cache
+def _cache_argument(forward: Callable[..., Any]) -> str:
+    """Return what a model calls its cache: transformers 5.24 renamed the argument."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def _part(is_new: Tensor | None, chunk: slice) -> Tensor | None:
