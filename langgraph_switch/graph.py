@@ -137,8 +137,8 @@ def recursion_limit(config: SwitchConfig, num_queries: int, max_tokens: int | No
     In the worst case every segment has one token and every other candidate is silent before it.
     """
     longest = max_tokens or config.max_tokens
-    waves = -(-num_queries // config.limits.live_traces)
-    return 10 + 3 * waves * longest * len(config.candidates)
+    # In the worst case memory holds one trace at a time.
+    return 10 + 3 * num_queries * longest * len(config.candidates)
 
 
 class _Nodes:
@@ -162,12 +162,16 @@ class _Nodes:
         for trace in traces:
             switch.check(trace)
         beginning = Beginning(traces=[trace.to_json() for trace in traces])
-        return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": [beginning]}
+        return {
+            "run_id": state.get("run_id") or uuid.uuid4().hex,
+            "num_live": switch.num_live(traces),
+            "traces": [beginning],
+        }
 
     def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
         switch = self._variants.switch(runtime.context)
-        live = _live_traces(state, switch.config.limits.live_traces)
+        live = _live_traces(state)
         turns = [_turn(state, index, trace) for index, trace in live]
         decisions = _keeping_traces(state, lambda: switch.decide(turns))
         for (index, trace), decision in zip(live, decisions, strict=True):
@@ -251,10 +255,10 @@ def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequ
     return route_to_speakers
 
 
-def _live_traces(state: SwitchState, limit: int) -> list[tuple[int, Trace]]:
+def _live_traces(state: SwitchState) -> list[tuple[int, Trace]]:
     """Return the first unfinished traces: as one ends, the next of the queue joins in."""
     open_indices = [i for i, trace in enumerate(state["traces"]) if not trace["finish_reason"]]
-    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[:limit]]
+    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[: state["num_live"]]]
 
 
 def row_name(run_id: str, index: int) -> str:

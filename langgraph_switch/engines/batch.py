@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from langgraph_switch.engines.kv import GROWTH_TOKENS, BatchCache, KVRow, empty_columns
+from langgraph_switch.engines.kv import BatchCache, KVRow, empty_columns
+from langgraph_switch.engines.memory import row_capacity
 from langgraph_switch.engines.stages import Stage, plan_stages
 
 # Bounds the activations and the mask of one pass over a long prompt.
@@ -131,7 +132,7 @@ class RowBatch:
         if len(self.rows) == 1:
             row = self.rows[0]
             row.reserve(capacity)
-            size = max(capacity + GROWTH_TOKENS, row.capacity)
+            size = max(row_capacity(capacity), row.capacity)
             return BatchCache(row.layers, capacity=size, batch_size=1)
         known = next((row.layers for row in self.rows if row.layers), [])
         layers = []
@@ -317,10 +318,11 @@ def _append_columns(
     if row.layers:
         row.reserve(used + count)
     else:
+        capacity = row_capacity(used + count)
         row.layers = [
             (
-                empty_columns(keys, used + count + GROWTH_TOKENS, batch_size=1),
-                empty_columns(values, used + count + GROWTH_TOKENS, batch_size=1),
+                empty_columns(keys, capacity, batch_size=1),
+                empty_columns(values, capacity, batch_size=1),
             )
             for keys, values in tensors
         ]

@@ -20,6 +20,7 @@ from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.grammar import GrammarMask, GrammarVocabulary, RowGrammar
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
+from langgraph_switch.engines.memory import row_capacity
 from langgraph_switch.engines.models import SharedModel
 from langgraph_switch.engines.sampling import RowSampler
 from langgraph_switch.engines.tokenizer import Tokenizer
@@ -95,6 +96,10 @@ class TransformersEngine:
     def kv_bytes(self) -> int:
         """Bytes of keys and values held now."""
         return self._store.num_bytes
+
+    def rows_that_fit(self, num_tokens: int) -> int:
+        """Return how many rows of that many tokens can be held between calls."""
+        return self._store.max_bytes // (self._shared.kv_bytes_per_token * row_capacity(num_tokens))
 
     @property
     def num_rows(self) -> int:
