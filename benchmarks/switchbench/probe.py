@@ -83,8 +83,8 @@ class PassTimes:
             cls.decode_s += time.perf_counter() - started
             return logits
 
-        RowBatch.prefill = timed_prefill  # type: ignore[method-assign]
-        RowBatch.step = timed_step  # type: ignore[method-assign]
+        RowBatch.prefill = timed_prefill  # type: ignore[method-assign,assignment]
+        RowBatch.step = timed_step  # type: ignore[method-assign,assignment]
 
 
 PassTimes.install()
