@@ -41,6 +41,7 @@ def main() -> int:
             "ablation": ablation_table,
             "early stop": early_stop_table,
             "distillation": distillation_table,
+            "switchers": switchers_table,
             "chain": chain_table,
         },
     }
@@ -155,6 +156,36 @@ def chain_table() -> str:
         rest = 100 * (1 - one["model_seconds"] / one["seconds"])
         rows.append([name, f"{one['seconds']:.0f}", f"{rest:.1f} %"])
     return markdown_table(rows[0], rows[1:])
+
+
+def switchers_table() -> str:
+    """Return accuracy, regret, score and time of every kind of switcher."""
+    found = _read(RESULTS / "switchers.json")
+    first = next(iter(found.values()))
+    head = [
+        "switcher",
+        "parameters of its own",
+        f"accuracy, % (n = {first['held_out']['n']})",
+        "regret",
+        f"score, % (n = {first['score']['n']})",
+        "decision, ms",
+        "answer / nobody asked",
+    ]
+    rows = []
+    for name, one in found.items():
+        held_out, regret = one["held_out"], one["held_out"]["regret"]
+        rows.append(
+            [
+                name,
+                f"{one['parameters']:,}",
+                interval(held_out["accuracy"] | {"n": held_out["n"]}),
+                f"{regret['mean']:.3f} [{regret['low']:.3f}, {regret['high']:.3f}]",
+                interval(one["score"]),
+                f"{one['decision_ms']:.1f}",
+                f"{one['ratio']:.2f}",
+            ]
+        )
+    return markdown_table(head, rows)
 
 
 def speed_table() -> str:

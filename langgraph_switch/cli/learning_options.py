@@ -31,6 +31,13 @@ class Method(StrEnum):
     full = "full"
 
 
+class Head(StrEnum):
+    """The shape of a head switcher."""
+
+    linear = "linear"
+    mlp = "mlp"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
     """Questions and how answers are judged."""
@@ -139,7 +146,14 @@ class LabelOptions:
         str | None,
         typer.Option(
             help="Where the switcher starts: a candidate's name (default: the anchor), or a model "
-            "by path or Hub repo.",
+            "of any size and family by path or Hub repo.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    head: Annotated[
+        Head | None,
+        typer.Option(
+            help="Train no model but a head on the hidden state of --base, a candidate.",
             rich_help_panel=TRAINING,
         ),
     ] = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
-from langgraph_switch.config import LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, ModelRef, SwitchConfig
 from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.models import resolve_device
 from langgraph_switch.hub.errors import hub_failures
@@ -99,6 +99,8 @@ def _references(config: SwitchConfig) -> list[tuple[str, ModelRef]]:
             "adapter_revision": own.adapter_revision,
         }
         found.append(("switcher", ModelRef(**fields)))
+    elif isinstance(switcher, HeadSwitcherSpec):  # It reads a candidate's weights.
+        found.append(("switcher", config.candidate(switcher.candidate or config.anchor_name)))
     return found
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         build_evaluation_graph,
         evaluate_switch,
     )
+    from langgraph_switch.offline.head_settings import HeadSettings
     from langgraph_switch.offline.responses import Response, respond
     from langgraph_switch.offline.rollout import RolloutJob, build_rollout_graph
     from langgraph_switch.offline.rounds import prepare_rounds, round_folders
@@ -41,6 +42,7 @@ _HOMES = {
     "DistillationJob": "distillation",
     "EvaluationJob": "evaluation",
     "EvaluationSettings": "evaluation",
+    "HeadSettings": "head_settings",
     "Response": "responses",
     "RolloutJob": "rollout",
     "RolloutSettings": "settings",
@@ -68,6 +70,7 @@ __all__ = [
     "DistillationJob",
     "EvaluationJob",
     "EvaluationSettings",
+    "HeadSettings",
     "Response",
     "RolloutJob",
     "RolloutSettings",
