@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _CONNECT_TIMEOUT_S = 5.0
 _PLACEMENT_TIMEOUT_S = 120.0
 _OBJECT_STORE_BYTES = 200 * 2**20  # Of a local cluster: rows and questions are all it holds.
 _UNIT_RETRIES = 3
+_RayError = ray.exceptions.RayError
 _DONE: Event = {"type": "unit done"}
 
 
@@ -91,7 +93,7 @@ class RayWorkers:
         actors = [
             actor_class.options(
                 **self._resources, max_restarts=-1, max_task_retries=_UNIT_RETRIES
-            ).remote()
+            ).remote(sys.path)
             for _ in range(min(self.num_workers, len(units)))
         ]
         try:
@@ -139,7 +141,9 @@ class RayWorkers:
 class _Worker:
     """What runs in each process: loads the work's models when it gets its first unit."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: list[str]) -> None:
+        # Ray hands on the driver's folder, not where a score's own module was found.
+        sys.path.extend(path for path in paths if path not in sys.path)
         self._do: Callable[[Any], Iterator[Event]] | None = None
 
     def place(self) -> None:
@@ -194,13 +198,18 @@ class _Round:
         except StopIteration:  # Its second attempt told less than its first: once more, afresh.
             self._waiting.append(unit)
         except ray.exceptions.RayTaskError as err:
-            raise err.cause if isinstance(err.cause, Exception) else err from None
-        except ray.exceptions.RayError as err:
+            if isinstance(err.cause, Exception) and not isinstance(err.cause, _RayError):
+                raise err.cause from None
             raise EngineError(
-                f"Unit {unit!r} lost its Ray worker {_UNIT_RETRIES + 1} times: "
+                f"A Ray worker could not read its work: {str(err.cause).splitlines()[0]}",
+                hint="install the same packages on every machine of the cluster",
+            ) from err
+        except _RayError as err:
+            raise EngineError(
+                f"Unit {unit!r} lost its Ray worker, {_UNIT_RETRIES} retries included: "
                 f"{str(err).splitlines()[0]}",
-                hint="a worker's memory may be too small: take fewer --workers or a smaller "
-                "batch; what is done is kept, run the same command again to continue",
+                hint="a worker's memory may be too small (fewer --workers, a smaller batch), or a "
+                "machine lacks the package; what is done is kept: run the same command again",
                 retryable=True,
             ) from err
         else:
@@ -237,7 +246,7 @@ def _connect(address: str) -> None:
         _refuse_silent(address)
     try:
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as err:
+    except (ConnectionError, RuntimeError, ValueError, _RayError) as err:
         raise ConfigError(
             f"Cannot join the Ray cluster {address!r}: {str(err).splitlines()[0]}",
             hint="start one with `ray start --head`, use the same Ray and Python versions "
