@@ -153,7 +153,8 @@ class _Worker:
         """Do a unit; the last event says that it is done."""
         if self._do is None:
             self._do = ray.get(sent[0]).start()
-        yield from self._do(unit)
+        for event in self._do(unit):  # noqa: UP028 - Ray sends into generators, not all can take it
+            yield event
         yield _DONE
 
 
@@ -166,6 +167,8 @@ class _Round:
         self._placing = {actor.place.remote(): actor for actor in actors}
         self._streams: dict[Any, tuple[Any, Any]] = {}
         """Streams of events in progress, with their actor and unit."""
+        self._done: set[Any] = set()
+        """Those of them that said so; their end follows."""
 
     def events(self) -> Iterator[tuple[Any, Event]]:
         """Yield what happens until every unit is done."""
@@ -195,8 +198,10 @@ class _Round:
         actor, unit = self._streams[stream]
         try:
             event = ray.get(next(stream))
-        except StopIteration:  # Its second attempt told less than its first: once more, afresh.
-            self._waiting.append(unit)
+        except StopIteration:
+            if stream not in self._done:  # A second attempt told less than the first: once more.
+                self._waiting.append(unit)
+            self._done.discard(stream)
         except ray.exceptions.RayTaskError as err:
             if isinstance(err.cause, Exception) and not isinstance(err.cause, _RayError):
                 raise err.cause from None
@@ -213,9 +218,11 @@ class _Round:
                 retryable=True,
             ) from err
         else:
-            if event != _DONE:
+            if event == _DONE:
+                self._done.add(stream)
+            else:
                 yield unit, event
-                return
+            return
         del self._streams[stream]
         self._begin(actor)
 
