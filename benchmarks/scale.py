@@ -149,9 +149,7 @@ def shard_seconds() -> float:
 def round_seconds(speed: dict[str, Any], size: str) -> tuple[float, float]:
     """Return the measured time of a segment of one trace, and of one for 8 traces at once."""
     one, many = (case_of(speed, size, batch) for batch in (1, 8))
-    return tuple(
-        case["median_wall_s"]["switch"] / case["num_segments"] for case in (one, many)
-    )
+    return tuple(case["median_wall_s"]["switch"] / case["num_segments"] for case in (one, many))
 
 
 def case_of(speed: dict[str, Any], size: str, batch: int) -> dict[str, Any]:
