@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-browser notebooks lint types docs docs-check benchmark tiny clean
+.PHONY: demo test test-browser test-ray notebooks lint types docs docs-check benchmark tiny clean
 
 demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
@@ -15,6 +15,9 @@ test: $(INSTALLED)  ## the test suite
 test-browser: $(INSTALLED)  ## the playground in headless Chromium
 	command -v chromium >/dev/null || $(BIN)/playwright install chromium || true
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs
+
+test-ray: $(INSTALLED)  ## rollouts and evaluation on a Ray cluster of this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
 
 notebooks: $(INSTALLED)  ## execute the notebooks on the embedded family
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:socket -p no:asyncio -o addopts= --nbmake notebooks

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ _LEFT_OUT = {"untuned switcher", "majority vote", "whole-response routing"}
 _LEARNED = {"trained switcher", "whole-response routing"}
 """Conditions that differ from seed to seed."""
 SPEED = ROOT / "benchmarks" / "results.json"
+SCALE = ROOT / "benchmarks" / "scale.json"
+SCALE_DOC = ROOT / "docs" / "scale.md"
+_SCALE_TABLES = ("cost", "network", "ray", "saturation", "replicas", "assumed")
 
 
 def main() -> int:
@@ -44,6 +48,7 @@ def main() -> int:
             "switchers": switchers_table,
             "chain": chain_table,
         },
+        SCALE_DOC: {name: partial(scale_table, name) for name in _SCALE_TABLES},
     }
     drifted = [path for path, tables in parts.items() if write_parts(path, tables, is_check)]
     for path in drifted if is_check else ():
@@ -191,6 +196,11 @@ def switchers_table() -> str:
 def speed_table() -> str:
     """Return the benchmark's table and the machine it was measured on."""
     return str(_read(SPEED)["markdown"])
+
+
+def scale_table(name: str) -> str:
+    """Return a table of `benchmarks/scale.py`."""
+    return str(_read(SCALE)["markdown"][name])
 
 
 def _read(path: Path) -> Any:
