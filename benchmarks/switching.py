@@ -10,6 +10,7 @@ Downloads nothing.
     python benchmarks/switching.py              # about 20 minutes with one thread
     python benchmarks/switching.py --quick      # under 2 minutes, 200 tokens, no large batch
     python benchmarks/switching.py --json results.json --markdown --check
+    python benchmarks/switching.py --device cuda     # random-weight llamas of 1 B and 8 B, bfloat16
 
 `--check`: exit code 1 if a promised limit is exceeded.
 """
@@ -30,7 +31,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from rich.console import Console
 from switchbench.contestants import Job, Models
-from switchbench.models import SIZES
+from switchbench.models import CPU_SIZES, GPU_SIZES, SIZES
 from switchbench.table import markdown, notes, rows, show, targets
 from switchbench.timing import Case, CaseResult, import_seconds, measure, set_threads
 
@@ -44,6 +45,13 @@ CASES = (
     Case("5M", batch=32, pairs=3, published_pairs=0),
     Case("90M", batch=1, pairs=3, published_pairs=2),
     Case("90M", batch=8, pairs=1, published_pairs=1),
+)
+GPU_CASES = (
+    Case("1B", batch=1, pairs=3, published_pairs=1),
+    Case("1B", batch=64, pairs=3, published_pairs=0),
+    Case("8B", batch=1, pairs=3, published_pairs=1),
+    Case("8B", batch=64, pairs=2, published_pairs=0),
+    Case("8B", batch=192, pairs=1, published_pairs=0),
 )
 QUICK_CASES = tuple(
     Case(size, batch, pairs=1, published_pairs=1, max_tokens=QUICK_MAX_TOKENS)
@@ -62,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     imports = import_seconds(IMPORT_REPEATS)
     results: list[CaseResult] = []
     for size in args.sizes:
-        models = Models(SIZES[size], seed=args.seed)
+        models = Models(SIZES[size], seed=args.seed, device=args.device)
         for case in _cases(args):
             if case.size != size:
                 continue
@@ -90,8 +98,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     pin_help = "use as many processors as threads, all contestants alike (default)"
     parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True, help=pin_help)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--device", default="cpu", help="cuda: llamas of 1 B and 8 B in bfloat16")
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES))
+    parser.add_argument("--batches", nargs="+", type=int)
     parser.add_argument("--tokens", type=int, help="tokens of every response (512, or 2,048)")
     parser.add_argument("--repeats", type=int, help="pairs of every case, (b) in each")
     parser.add_argument("--greedy", action="store_true", help="nobody samples tokens")
@@ -100,15 +109,21 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", action="store_true", help="print the README's table too")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.sizes = args.sizes or (CPU_SIZES if args.device == "cpu" else GPU_SIZES)
+    return args
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
-    known = QUICK_CASES if args.quick else CASES
-    cases = [case for case in known if case.size in args.sizes and case.batch in args.batches]
-    for size, batch in product(args.sizes, () if args.quick else args.batches):
-        if (size, batch) not in {(case.size, case.batch) for case in CASES}:
-            cases.append(Case(size, batch, pairs=1, published_pairs=0))
+    known = QUICK_CASES if args.quick else CASES if args.device == "cpu" else GPU_CASES
+    known = tuple(case for case in known if case.size in args.sizes)
+    if args.batches is None:
+        cases = list(known)
+    else:
+        cases = [case for case in known if case.batch in args.batches]
+        there = {(case.size, case.batch) for case in cases}
+        missing = [one for one in product(args.sizes, args.batches) if one not in there]
+        cases += [Case(size, batch, pairs=1, published_pairs=0) for size, batch in missing]
     if args.tokens:
         cases = list(dict.fromkeys(replace(case, max_tokens=args.tokens) for case in cases))
     if args.repeats:

@@ -34,6 +34,7 @@ NAMES = ("pretrained", "finetuned", "aligned")
 SWITCHER = "switcher"
 TEMPERATURE, TOP_P = 0.7, 0.9
 WARM_UP_SEGMENT_TOKENS = 4
+KV_CACHE_BYTES = {"cpu": 2 * 2**30, "cuda": 12 * 2**30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,11 @@ class Run:
 class Models:
     """Three candidates and a switcher of one size, and prompts."""
 
-    def __init__(self, size: Size, *, seed: int) -> None:
+    def __init__(self, size: Size, *, seed: int, device: str = "cpu") -> None:
         self.size = size
         self.tokenizer: PreTrainedTokenizerFast = make_tokenizer()
         self.modules: dict[str, PreTrainedModel] = {
-            name: make_model(size, self.tokenizer, seed=seed + index)
+            name: make_model(size, self.tokenizer, seed=seed + index, device=device)
             for index, name in enumerate((*NAMES, SWITCHER))
         }
         self.num_parameters = num_parameters(self.modules[SWITCHER])
@@ -123,7 +124,7 @@ class Plain:
         with _Stopwatch() as watch:
             inputs = tokenizer(
                 [f"{prompt}\n" for prompt in job.prompts], return_tensors="pt", padding=True
-            )
+            ).to(self._models.modules["aligned"].device)
             output = generate(
                 inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
@@ -183,7 +184,10 @@ class Ours:
         return {
             name: TimedEngine(
                 TransformersEngine(
-                    SharedModel(module, source=name, tokenizer=tokenizer), tokenizer
+                    SharedModel(module, source=name, tokenizer=tokenizer),
+                    tokenizer,
+                    kv_cache_bytes=KV_CACHE_BYTES[module.device.type],
+                    max_coalesced=192,
                 ),
                 self._busy,
             )
@@ -281,6 +285,7 @@ def make_config(job: Job) -> SwitchConfig:
             "switcher": {"kind": "lm", "model": SWITCHER},
             "segment": {"max_tokens": job.segment_tokens},
             "max_tokens": job.max_tokens,
+            "limits": {"live_traces": max(64, len(job.prompts))},
             "sampling": {"temperature": TEMPERATURE, "top_p": TOP_P} | sampling,
         }
     )

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from itertools import product
 from string import ascii_lowercase, ascii_uppercase
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -32,12 +33,18 @@ class Size:
     hidden: int
     intermediate: int
     num_heads: int
+    num_kv_heads: int
+    dtype: torch.dtype = torch.float32
 
 
 SIZES = {
-    "5M": Size("5M", num_layers=4, hidden=256, intermediate=688, num_heads=4),
-    "90M": Size("90M", num_layers=12, hidden=768, intermediate=2048, num_heads=12),
+    "5M": Size("5M", 4, 256, 688, num_heads=4, num_kv_heads=4),
+    "90M": Size("90M", 12, 768, 2048, num_heads=12, num_kv_heads=12),
+    # For a GPU, in the shapes of Llama 3: 1 B and 8 B.
+    "1B": Size("1B", 16, 2048, 8192, num_heads=32, num_kv_heads=8, dtype=torch.bfloat16),
+    "8B": Size("8B", 32, 4096, 14336, num_heads=32, num_kv_heads=8, dtype=torch.bfloat16),
 }
+CPU_SIZES, GPU_SIZES = ("5M", "90M"), ("1B", "8B")
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -66,8 +73,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(size: Size, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> PreTrainedModel:
-    """Return a llama with random weights in float32."""
+def make_model(
+    size: Size, tokenizer: PreTrainedTokenizerFast, *, seed: int, device: str = "cpu"
+) -> PreTrainedModel:
+    """Return a llama with random weights, made on its device."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -75,15 +84,17 @@ def make_model(size: Size, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> 
         intermediate_size=size.intermediate,
         num_hidden_layers=size.num_layers,
         num_attention_heads=size.num_heads,
-        num_key_value_heads=size.num_heads,
+        num_key_value_heads=size.num_kv_heads,
         max_position_embeddings=_CONTEXT_TOKENS,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config)
-    model.eval()  # type: ignore[no-untyped-call]
+    with torch.device(device):
+        make: Any = LlamaForCausalLM._from_config  # noqa: SLF001
+        model: PreTrainedModel = make(config, dtype=size.dtype)
+    model.train(mode=False)
     return model
 
 

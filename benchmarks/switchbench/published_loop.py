@@ -111,6 +111,7 @@ class PublishedLoop:
         self, model: PreTrainedModel, texts: list[str], num_tokens: int
     ) -> tuple[list[str], int]:
         inputs = self.tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+        inputs = inputs.to(model.device)
         generate: Any = model.generate
         output = generate(
             inputs["input_ids"],

@@ -224,6 +224,7 @@ def set_threads(num_threads: int, *, pin: bool) -> dict[str, Any]:
     torch.set_num_threads(num_threads)
     return {
         "cpu": _cpu_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "num_cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "pinned_to_cpus": pinned,
