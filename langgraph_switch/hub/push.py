@@ -16,10 +16,11 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard
 
 from langgraph_switch.config import EMBEDDED, CandidateSpec, SwitchConfig
+from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.models import load_tokenizer
+from langgraph_switch.engines.repos import RepoType
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.hub.errors import hub_failures
-from langgraph_switch.hub.pull import SWITCH, RepoType
+from langgraph_switch.hub.pull import SWITCH
 from langgraph_switch.offline.work_folder import write_json
 
 _MANIFEST, _MODEL = "manifest.json", "config.json"
@@ -75,7 +76,7 @@ def push(
         repo_type = _stage(
             source, staged, api, with_models=with_models, license_name=license, name=repo_id
         )
-        with hub_failures(repo_id):
+        with load_failures(repo_id):
             api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True)
             commit = api.upload_folder(
                 folder_path=staged,
@@ -136,7 +137,7 @@ def _stage_switch(
         if Path(model).is_dir():
             specs.append(_bundled(spec, Path(model), source, staged, with_models=with_models))
             continue
-        with hub_failures(spec.model):
+        with load_failures(spec.model, spec.revision):
             info = api.model_info(spec.model, revision=spec.revision)
         licenses.add(str(getattr(info.card_data, "license", None) or "unknown"))
         read = load_tokenizer(spec.model, revision=info.sha).fingerprint

@@ -19,7 +19,8 @@ from langgraph.types import Checkpointer, StreamWriter
 from transformers import AutoConfig
 
 from langgraph_switch.config import ModelRef, SwitchConfig
-from langgraph_switch.engines.models import load_error, load_tokenizer
+from langgraph_switch.engines.load_errors import load_error
+from langgraph_switch.engines.models import load_tokenizer
 from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.events import OnEvent
