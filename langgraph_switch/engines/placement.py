@@ -130,7 +130,7 @@ class Placement:
             for key, holder in _tensors(self._module).items():
                 # An adapter that was loaded meanwhile has no copy at home yet.
                 at_home = self._at_home.pop(key, None)
-                holder.data = self._move(holder.data, _CPU) if at_home is None else at_home
+                holder.data = holder.data.to(_CPU) if at_home is None else at_home
 
 
 def devices_of(module: nn.Module) -> list[torch.device]:

@@ -79,18 +79,31 @@ def pull_switch(
     if Path(source).is_file():
         return _swapped(SwitchConfig.load(source), candidates or {})
     folder = pull(source, revision=revision, token=token)
+    return _swapped(switch_in(folder, str(source)), candidates or {})
+
+
+def switch_in(folder: Path, source: str) -> SwitchConfig:
+    """Return the switch that a pulled folder holds.
+
+    Args:
+        folder: Where it was pulled to; or the user's own.
+        source: What the user calls it.
+
+    Raises:
+        ConfigError: It holds no switch, or one that cannot be used here.
+    """
     if (folder / SWITCH).is_file():
         config = SwitchConfig.load(folder)
         if folder != Path(source).expanduser():
-            _refuse_foreign_paths(config, str(source))
+            _refuse_foreign_paths(config, source)
     elif (folder / _ADAPTER).is_file():
-        config = _published_switcher(folder, str(source))
+        config = _published_switcher(folder, source)
     else:
         raise ConfigError(
-            f"{str(source)!r} holds no switch: there is neither a {SWITCH} nor an adapter.",
+            f"{source!r} holds no switch: there is neither a {SWITCH} nor an adapter.",
             hint="name what langgraph-switch train or push made, or a LoRA switcher",
         )
-    return _swapped(config, candidates or {})
+    return config
 
 
 def _published_switcher(folder: Path, source: str) -> SwitchConfig:
