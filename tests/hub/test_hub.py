@@ -24,13 +24,6 @@ QUESTION = "How many legs do 3 spiders and 2 cats have in total?"
 TINY = Path(embedded_config().resolve_model("./aligned")).parent
 
 
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
 class Machine:
     """Somebody's machine, with a cache of its own."""
 
