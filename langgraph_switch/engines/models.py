@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.config import DeviceMap, DType, Offload
 from langgraph_switch.engines.load_errors import first_line, load_error
+from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.placement import Placement
 from langgraph_switch.engines.repos import (
     ADAPTER_FILES,

@@ -16,8 +16,8 @@ import torch
 from huggingface_hub import HfApi, hf_hub_download
 
 from langgraph_switch.config import LMSwitcherSpec, ModelRef, SwitchConfig
-from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.load_errors import load_failures
+from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.models import resolve_device
 from langgraph_switch.engines.pool import base_weights
 

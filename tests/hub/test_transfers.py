@@ -29,7 +29,8 @@ QUESTION = "How many legs do 3 spiders and 2 cats have in total?"
 
 
 @pytest.fixture
-def repo(hub: Hub, online: Path) -> str:
+def repo(online: Path) -> str:
+    del online
     push(TINY / "aligned", "user/aligned", license="mit")
     return "user/aligned"
 
@@ -206,8 +207,7 @@ def test_the_published_family_needs_three_copies(hub: Hub, online: Path) -> None
     assert not any("safetensors" in one for one in hub.requests)
 
 
-def test_offloading_is_planned(hub: Hub, online: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    del hub, online
+def test_offloading_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     data = embedded_config().with_absolute_models().to_dict()
     for spec in [*data["candidates"], data["switcher"]]:
         spec |= {"offload": "cpu", "device": "cuda:0"}
