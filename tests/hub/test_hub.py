@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ pytestmark = pytest.mark.enable_socket
 
 QUESTION = "How many legs do 3 spiders and 2 cats have in total?"
 TINY = Path(embedded_config().resolve_model("./aligned")).parent
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    hub = Hub()
+    yield hub
+    hub.close()
 
 
 class Machine:
