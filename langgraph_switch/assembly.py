@@ -5,7 +5,7 @@ Knows nothing of how a response is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from langgraph_switch.candidates import Candidate
@@ -34,11 +34,22 @@ SWITCHER: Literal["switcher"] = "switcher"
 class Assembly:
     """The engines of one switch."""
 
-    def __init__(self, config: SwitchConfig, given: Mapping[str, Engine]) -> None:
+    def __init__(
+        self,
+        config: SwitchConfig,
+        given: Mapping[str, Engine],
+        *,
+        trust_remote_code: Collection[str] = (),
+    ) -> None:
         """Start from what is given.
 
+        Args:
+            config: The whole description.
+            given: Engines that need not be loaded.
+            trust_remote_code: Candidates (and `switcher`) whose own code may be run.
+
         Raises:
-            ConfigError: An engine is given for somebody who is no candidate.
+            ConfigError: An engine, or trust, is given to somebody who is no candidate.
         """
         known = {*config.names, SWITCHER}
         if unknown := sorted(set(given) - known):
@@ -46,6 +57,7 @@ class Assembly:
                 f"`engines` names {unknown[0]!r}, which is no candidate.",
                 hint=f"use the names {', '.join(sorted(known))}",
             )
+        self._trusted = _names(trust_remote_code, known)
         self._config = config
         self._given = given
         self._pool: ModelPool | None = None
@@ -101,23 +113,7 @@ class Assembly:
             return self._given[SWITCHER]
         if spec.adapter is None and (engine := self._given.get(spec.candidate or "")):
             return engine
-        return self._load(self._switcher_ref(spec), name=SWITCHER)
-
-    def _switcher_ref(self, spec: LMSwitcherSpec) -> ModelRef:
-        """Return the switcher's model; on a candidate's base only the adapter is its own."""
-        if spec.candidate is None:
-            fields = spec.model_dump(include=set(ModelRef.model_fields))
-            return ModelRef.model_validate(fields)
-        base = self._config.candidate(spec.candidate)
-        own = spec if spec.adapter else base
-        return ModelRef(
-            model=base.model,
-            revision=base.revision,
-            adapter=own.adapter,
-            adapter_revision=own.adapter_revision,
-            device=base.device,
-            dtype=base.dtype,
-        )
+        return self._load(self._config.switcher_model(spec), name=SWITCHER)
 
     def _load(self, ref: ModelRef, *, name: str) -> Engine:
         from langgraph_switch.engines.pool import ModelPool  # noqa: PLC0415 - imports torch
@@ -126,4 +122,26 @@ class Assembly:
             self._pool = ModelPool(kv_cache_bytes=self._config.limits.kv_cache_bytes)
         resolve = self._config.resolve_model
         changes = {"model": resolve(ref.model), "adapter": ref.adapter and resolve(ref.adapter)}
-        return self._pool.engine(ref.model_copy(update=changes), name=name)
+        return self._pool.engine(
+            ref.model_copy(update=changes), name=name, trust_remote_code=self._is_trusted(name)
+        )
+
+    def _is_trusted(self, name: str) -> bool:
+        """Return whether code may be run; a switcher on a candidate's weights runs that one's."""
+        spec = self._config.switcher
+        is_shared = name == SWITCHER and isinstance(spec, LMSwitcherSpec) and spec.candidate
+        return (is_shared or name) in self._trusted
+
+
+def _names(trusted: Collection[str], known: set[str]) -> frozenset[str]:
+    if isinstance(trusted, str | bool):
+        raise ConfigError(
+            "`trust_remote_code` takes the names of those whose code you have read.",
+            hint=f"write it like trust_remote_code=[{min(known)!r}]",
+        )
+    if unknown := sorted(set(trusted) - known):
+        raise ConfigError(
+            f"`trust_remote_code` names {unknown[0]!r}, which is no candidate.",
+            hint=f"use the names {', '.join(sorted(known))}",
+        )
+    return frozenset(trusted)

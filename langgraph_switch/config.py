@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from langgraph_switch._version import __version__
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.validation import validated
 
@@ -29,6 +30,10 @@ _EMBEDDED_FOLDER = Path(__file__).resolve().parent / "tiny"
 CANDIDATE_ROLES = ("pretrained", "finetuned", "aligned")
 
 DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+DeviceMap: TypeAlias = (
+    Literal["auto", "balanced", "balanced_low_0", "sequential"] | dict[str, int | str]
+)
+Offload: TypeAlias = Literal["cpu"]
 EosPolicy: TypeAlias = Literal["auto", "end_response", "end_segment", "mask"]
 PromptKind: TypeAlias = Literal["auto", "chat", "plain"]
 CandidateRole: TypeAlias = Literal["pretrained", "finetuned", "aligned"]
@@ -98,6 +103,25 @@ class ModelRef(_Frozen):
     """`auto` (CUDA if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
     dtype: DType = "auto"
     """`auto`: as saved on an accelerator; float32 on a CPU for half-precision weights."""
+    device_map: DeviceMap | None = None
+    """How accelerate spreads the weights over devices, instead of `device`: `auto`, `balanced`,
+    `sequential`, or modules by name, e.g. `{"": "cuda:1"}`; needs the extra `accelerate`."""
+    offload: Offload | None = None
+    """`cpu`: the weights are held there and are on `device` for this model's turns only. Of the
+    models of a device that say so, one is there at a time."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        _refuse_two_places(self.device, self.device_map, self.offload)
+        return self
+
+
+def _refuse_two_places(device: str, device_map: DeviceMap | None, offload: Offload | None) -> None:
+    if device_map is not None and (offload is not None or device != "auto"):
+        raise ValueError(
+            "`device_map` places all of a model: leave `device` and `offload` out (to hold a part "
+            'on the CPU, map it to "cpu")'
+        )
 
 
 class CandidateSpec(ModelRef):
@@ -145,6 +169,8 @@ class LMSwitcherSpec(_Frozen):
     adapter_revision: str | None = None
     device: str = "auto"
     dtype: DType = "auto"
+    device_map: DeviceMap | None = None
+    offload: Offload | None = None
     prompt: Literal["plain", "chat"] = "plain"
     """`plain` is the paper's text to the letter; `chat` puts it into the user's turn."""
     sampling: Sampling = Sampling(temperature=1.0, top_p=0.9)
@@ -155,6 +181,7 @@ class LMSwitcherSpec(_Frozen):
     def _one_source(self) -> Self:
         if (self.model is None) == (self.candidate is None):
             raise ValueError("give exactly one of `model` and `candidate`")
+        _refuse_two_places(self.device, self.device_map, self.offload)
         return self
 
 
@@ -346,6 +373,16 @@ class SwitchConfig(_Frozen):
                 return candidate
         raise KeyError(name)
 
+    def switcher_model(self, spec: LMSwitcherSpec) -> ModelRef:
+        """Return the switcher's model; on a candidate's base only the adapter is its own."""
+        if spec.candidate is None:
+            return ModelRef.model_validate(spec.model_dump(include=set(ModelRef.model_fields)))
+        base = self.candidate(spec.candidate)
+        own = spec if spec.adapter else base
+        fields = base.model_dump(include=set(ModelRef.model_fields))
+        adapter = {"adapter": own.adapter, "adapter_revision": own.adapter_revision}
+        return ModelRef.model_validate(fields | adapter)
+
     def eos_policy(
         self, candidate: CandidateSpec
     ) -> Literal["end_response", "end_segment", "mask"]:
@@ -447,6 +484,7 @@ class SwitchConfig(_Frozen):
                 hint='start from {"candidates": [...]}',
             )
         _refuse_newer_schema(data, file)
+        data.pop("package_version", None)  # Who wrote it does not change what it says.
         config = validated(cls, data, where=str(file))
         if "./" in {ref[:2] for ref in config._model_references()}:  # noqa: SLF001
             config._base_dir = file.parent.resolve()  # noqa: SLF001
@@ -457,7 +495,8 @@ class SwitchConfig(_Frozen):
         """Write a `switch.json` (into the folder, where `path` is one) and return its path."""
         file = Path(path)
         file = file / "switch.json" if file.is_dir() else file
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        data = self.to_dict() | {"package_version": __version__}
+        text = json.dumps(data, indent=2, ensure_ascii=False)
         file.write_text(text + "\n", encoding="utf-8")
         return file
 
@@ -475,8 +514,10 @@ class SoloConfig(SwitchConfig):
 def _refuse_newer_schema(data: dict[str, Any], file: Path) -> None:
     version = data.get("schema_version", SCHEMA_VERSION)
     if isinstance(version, int) and version > SCHEMA_VERSION:
+        writer = data.get("package_version")
+        package = "langgraph-switch" if writer is None else f"langgraph-switch>={writer}"
         raise ConfigError(
-            f"{str(file)!r} has schema version {version}; this package reads up to "
+            f"{str(file)!r} has schema version {version}; this package ({__version__}) reads up to "
             f"{SCHEMA_VERSION}.",
-            hint="pip install --upgrade langgraph-switch",
+            hint=f"it takes a newer one: pip install --upgrade '{package}'",
         )

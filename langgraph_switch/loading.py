@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -115,7 +115,13 @@ class DescribedSwitch(LoadsSwitch):
     switcher: SkipValidation[Switcher | None] = Field(default=None, exclude=True, repr=False)
     """A policy of your own, instead of the one that `config` describes."""
 
-    _made_from: ClassVar[frozenset[str]] = frozenset({"config", "engines", "switcher"})
+    trust_remote_code: SkipValidation[Collection[str]] = Field(default=(), exclude=True, repr=False)
+    """Names of candidates (and `switcher`) whose repo's own code may be run. Nothing that a
+    `switch.json` says can allow it."""
+
+    _made_from: ClassVar[frozenset[str]] = frozenset(
+        {"config", "engines", "switcher", "trust_remote_code"}
+    )
 
     @classmethod
     def from_config(cls, path: str | Path, **kwargs: Any) -> Self:
@@ -146,7 +152,7 @@ class DescribedSwitch(LoadsSwitch):
             revision: Branch, tag or commit.
             candidates: Other models for some candidates, by name.
             token: Overrides what `hf auth login` has stored.
-            kwargs: Fields of this class.
+            kwargs: Fields of this class, e.g. `trust_remote_code=["aligned"]`.
 
         Raises:
             ConfigError: It holds no switch, or one that cannot be used here.
@@ -193,7 +199,12 @@ class DescribedSwitch(LoadsSwitch):
         return self.config
 
     def _make_switch(self) -> Switch:
-        return Switch(self.config, engines=self.engines, switcher=self.switcher)
+        return Switch(
+            self.config,
+            engines=self.engines,
+            switcher=self.switcher,
+            trust_remote_code=self.trust_remote_code,
+        )
 
     def _described(self) -> dict[str, Any]:
         """Return what tells this switch from others, for caches and traces."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -54,6 +54,7 @@ class Switch:
         *,
         engines: Mapping[str, Engine] | None = None,
         switcher: Switcher | None = None,
+        trust_remote_code: Collection[str] = (),
     ) -> None:
         """Put a switch together, loading what is not given.
 
@@ -61,13 +62,14 @@ class Switch:
             config: The whole description.
             engines: Engines by candidate name (and `switcher`), instead of loading models.
             switcher: A policy of your own, instead of the one that `config` describes.
+            trust_remote_code: Candidates (and `switcher`) whose own code may be run.
 
         Raises:
             ModelLoadError: A model, adapter or tokenizer cannot be loaded.
             ConfigError: The loaded parts do not fit together.
         """
         self.config = config
-        assembly = Assembly(config, engines or {})
+        assembly = Assembly(config, engines or {}, trust_remote_code=trust_remote_code)
         self.candidates = {
             spec.name: Candidate(spec, assembly.candidate_engine(spec), config)
             for spec in config.candidates

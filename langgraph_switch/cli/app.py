@@ -86,6 +86,14 @@ def run(
             rich_help_panel=WHO,
         ),
     ] = False,
+    trust_remote_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A candidate whose repo's own code may be run; read it first. Repeatable.",
+            rich_help_panel=WHO,
+        ),
+    ] = None,
 ) -> None:
     """Answer a question, or a file of them."""
     screen = Screen(display)
@@ -95,7 +103,7 @@ def run(
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.errors import InputError
 
-        config = effective_config(switch)
+        config, trusted = effective_config(switch), trust_remote_code or ()
         if show_config:
             typer.echo(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
             return
@@ -111,11 +119,12 @@ def run(
 
             if query is not None:
                 raise InputError("A question and --input exclude each other.", hint="give one")
-            answer_file(jobs, config, screen)
+            answer_file(jobs, config, screen, trusted=trusted)
             return
         from langgraph_switch.cli.run import answer_one, read_question
 
-        answer_one(query if query is not None else read_question(), config, screen, as_json=as_json)
+        asked = query if query is not None else read_question()
+        answer_one(asked, config, screen, as_json=as_json, trusted=trusted)
 
 
 @app.command()

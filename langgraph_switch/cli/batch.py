@@ -5,7 +5,7 @@ Knows nothing of how a batch is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ from langgraph_switch.jobs.lines import Job, LineFailure, read_jobs
 from langgraph_switch.jobs.runner import answer_jobs
 
 
-def answer_file(options: JobOptions, config: SwitchConfig, screen: Screen) -> None:
+def answer_file(
+    options: JobOptions, config: SwitchConfig, screen: Screen, *, trusted: Collection[str] = ()
+) -> None:
     """Answer the questions of a file.
 
     Raises:
@@ -48,7 +50,7 @@ def answer_file(options: JobOptions, config: SwitchConfig, screen: Screen) -> No
     jobs, failures = read_jobs(options.input, config)
     if options.output is None:
         _show_failures(failures, screen)
-        num_failed = _answer(jobs, config, screen, None)
+        num_failed = _answer(jobs, config, screen, None, trusted)
     else:
         with AnswerFile(options.output, config, overwrite=options.overwrite) as answers:
             pending = answers.pending(jobs)
@@ -59,7 +61,7 @@ def answer_file(options: JobOptions, config: SwitchConfig, screen: Screen) -> No
                     f"{len(pending)} to go."
                 )
             try:
-                num_failed = _answer(pending, config, screen, answers)
+                num_failed = _answer(pending, config, screen, answers, trusted)
             except KeyboardInterrupt:
                 screen.warn(
                     f"Interrupted: {len(answers.done)} of {len(jobs)} answers are in "
@@ -74,14 +76,18 @@ def answer_file(options: JobOptions, config: SwitchConfig, screen: Screen) -> No
 
 
 def _answer(
-    jobs: list[Job], config: SwitchConfig, screen: Screen, answers: AnswerFile | None
+    jobs: list[Job],
+    config: SwitchConfig,
+    screen: Screen,
+    answers: AnswerFile | None,
+    trusted: Collection[str],
 ) -> int:
     """Answer jobs, and return how many have none."""
     if not jobs:
         screen.note("Nothing to do.")
         return 0
     num_failed = num_answered = 0
-    llm = load(config, screen)
+    llm = load(config, screen, trusted=trusted)
     progress = _progress(screen)
     try:
         shows_progress = screen.err.is_terminal and not (answers is None and screen.is_terminal)

@@ -101,7 +101,13 @@ def _apply(options: SwitchOptions, data: dict[str, Any]) -> None:
             if "sampling" in spec:
                 spec["sampling"]["temperature"] = options.temperature
     models = [*data["candidates"], data.get("switcher", {})]
-    for key, value in (("device", options.device), ("dtype", options.dtype)):
+    placed = {
+        "device": options.device,
+        "dtype": options.dtype,
+        "device_map": options.device_map,
+        "offload": options.offload,
+    }
+    for key, value in placed.items():
         for spec in models:
             if value is not None and "model" in spec:
                 spec[key] = value

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from huggingface_hub import ModelCard
 from rich.table import Table
 
 from langgraph_switch.cli.screen import Screen
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.hub.plan import MemoryPlan, plan_memory
-from langgraph_switch.hub.pull import pull, pull_switch
+from langgraph_switch.hub.plan import DeviceNeed, MemoryPlan, plan_memory
+from langgraph_switch.hub.pull import pull, switch_in
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
+_CARD = "README.md"
 
 
 def inspect_switch(source: str, revision: str | None, screen: Screen) -> None:
@@ -26,14 +28,15 @@ def inspect_switch(source: str, revision: str | None, screen: Screen) -> None:
         ConfigError: It is no switch.
         ModelLoadError: A repo cannot be looked at.
     """
-    config = pull_switch(source, revision=revision)
+    folder = pull(source, revision=revision)
+    config = switch_in(folder, source)
     show_plan(config, screen)
     segment = config.segment
     screen.out.print(
         f"Segments of {segment.max_tokens} tokens, responses of up to {config.max_tokens}; "
         f"{config.anchor_name} opens and closes."
     )
-    folder = Path(source) if Path(source).is_dir() else pull(source, revision=revision)
+    _show_card(folder, screen)
     metrics = folder / "metrics.json"
     if metrics.is_file():
         found = json.loads(metrics.read_text(encoding="utf-8"))
@@ -47,6 +50,18 @@ def inspect_switch(source: str, revision: str | None, screen: Screen) -> None:
         )
 
 
+def _show_card(folder: Path, screen: Screen) -> None:
+    """Print the licence and the scores that a card tells."""
+    if not (folder / _CARD).is_file():
+        return
+    data = ModelCard.load(folder / _CARD, ignore_metadata_errors=True).data
+    screen.out.print(f"Licence: {data.get('license') or 'not said'}.")
+    for one in data.get("eval_results") or ():
+        screen.out.print(
+            f"{one.dataset_name}: {one.metric_name or one.metric_type} {one.metric_value:.4g}."
+        )
+
+
 def show_plan(config: SwitchConfig, screen: Screen) -> MemoryPlan:
     """Print what will be held where."""
     plan = plan_memory(config)
@@ -57,7 +72,7 @@ def show_plan(config: SwitchConfig, screen: Screen) -> MemoryPlan:
             _short(one.model),
             (one.revision or "main")[:8],
             ", ".join(one.users),
-            one.device,
+            f"{one.device}, idle on cpu" if one.is_offloaded else one.device,
             size(one.file_bytes),
             size(one.weight_bytes),
             size(one.kv_bytes_per_token),
@@ -70,7 +85,23 @@ def show_plan(config: SwitchConfig, screen: Screen) -> MemoryPlan:
         f"{size(plan.weight_bytes)} of weights in {len(plan.weights)} copies, "
         f"{size(plan.kv_bytes_per_trace)} of keys and values for a response of full length."
     )
+    for need in plan.devices():
+        screen.out.print(_fit(need))
     return plan
+
+
+def _fit(need: DeviceNeed) -> str:
+    """Return a sentence on whether a device has room."""
+    wanted = f"{need.device}: {size(need.weight_bytes)} + {size(need.kv_bytes)} needed"
+    if need.free_bytes is None:
+        return f"{wanted}; how much is free is not known."
+    free = f"{wanted}, {size(need.free_bytes)} free"
+    if need.fits:
+        return f"{free}: fits."
+    return (
+        f"{free}: DOES NOT FIT. Use a smaller dtype, another device, device_map, or hold idle "
+        "models on the CPU (--offload cpu)."
+    )
 
 
 def size(num_bytes: int) -> str:

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from langgraph_switch.cli.options import ScreenOptions, with_option_groups
 from langgraph_switch.cli.screen import Screen, reporting
+
+RepoType = Literal["model", "dataset"]
 
 _SOURCE = typer.Argument(help="user/name on the Hub, or a local folder.")
 _REVISION = typer.Option(help="Branch, tag or commit; default: the main branch.")
@@ -26,14 +28,16 @@ def pull(
     source: Annotated[str, _SOURCE],
     display: ScreenOptions,
     revision: Annotated[str | None, _REVISION] = None,
-    dataset: Annotated[bool, typer.Option("--dataset", help="It is a repo of rollouts.")] = False,
+    repo_type: Annotated[
+        RepoType, typer.Option("--type", help="dataset: a repo of rollouts.")
+    ] = "model",
 ) -> None:
     """Fetch a switch, rollouts or a model; print the folder where it lies."""
     screen = Screen(display)
     with reporting(screen):
         from langgraph_switch.hub.pull import pull as fetch
 
-        typer.echo(fetch(source, revision=revision, repo_type="dataset" if dataset else "model"))
+        typer.echo(fetch(source, revision=revision, repo_type=repo_type))
 
 
 def push(
@@ -47,13 +51,24 @@ def push(
     license_name: Annotated[
         str | None, typer.Option("--license", help="Default: the candidates', if they agree.")
     ] = None,
+    repo_type: Annotated[
+        RepoType | None,
+        typer.Option("--type", help="Refuse what is of another type; default: what it is."),
+    ] = None,
 ) -> None:
     """Push a trained switch, rollouts or a distilled model to the Hub."""
     screen = Screen(display)
     with reporting(screen):
         from langgraph_switch.hub.push import push as send
 
-        pushed = send(folder, repo, private=private, with_models=with_models, license=license_name)
+        pushed = send(
+            folder,
+            repo,
+            private=private,
+            with_models=with_models,
+            license=license_name,
+            repo_type=repo_type,
+        )
         screen.note(f"Pushed to {pushed.url}")
         typer.echo(pushed.commit)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from langgraph_switch.config import DType
+from langgraph_switch.config import DType, Offload
 
 WHO, WHAT, JOBS, DISPLAY = "Who takes turns", "What is written", "Many questions", "Display"
 
@@ -63,6 +63,17 @@ class SwitchOptions:
     ] = None
     dtype: Annotated[
         DType | None, typer.Option(help="Precision of the weights.", rich_help_panel=WHO)
+    ] = None
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, balanced or sequential: accelerate spreads every model over devices.",
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    offload: Annotated[
+        Offload | None,
+        typer.Option(help="Where models are held while others write.", rich_help_panel=WHO),
     ] = None
     max_tokens: Annotated[
         int | None, typer.Option(help="Most tokens of a response.", rich_help_panel=WHAT)

@@ -6,6 +6,7 @@ Knows nothing of files of questions.
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from langgraph_switch.cli.render import TextStream, Voices, segment_table, summary
@@ -18,7 +19,14 @@ from langgraph_switch.llm import SwitchLLM
 from langgraph_switch.trace import Trace
 
 
-def answer_one(query: str, config: SwitchConfig, screen: Screen, *, as_json: bool) -> None:
+def answer_one(
+    query: str,
+    config: SwitchConfig,
+    screen: Screen,
+    *,
+    as_json: bool,
+    trusted: Collection[str] = (),
+) -> None:
     """Answer one question.
 
     Raises:
@@ -26,7 +34,7 @@ def answer_one(query: str, config: SwitchConfig, screen: Screen, *, as_json: boo
             written is on the screen.
     """
     check_text(query)
-    llm = load(config, screen)
+    llm = load(config, screen, trusted=trusted)
     if as_json:
         _answer_as_json(query, llm, screen)
         return
@@ -35,13 +43,13 @@ def answer_one(query: str, config: SwitchConfig, screen: Screen, *, as_json: boo
     show_response(query, llm, screen, voices)
 
 
-def load(config: SwitchConfig, screen: Screen) -> SwitchLLM:
-    """Return the switch with its models loaded.
+def load(config: SwitchConfig, screen: Screen, *, trusted: Collection[str] = ()) -> SwitchLLM:
+    """Return the switch with its models loaded; code of those `trusted` may be run.
 
     Raises:
         ModelLoadError: A model, adapter or tokenizer cannot be loaded.
     """
-    llm = SwitchLLM(config=config)
+    llm = SwitchLLM(config=config, trust_remote_code=trusted)
     with screen.err.status("Loading models ...") if screen.err.is_terminal else _Silence():
         llm.switch  # noqa: B018 - a cached property: loads here
     return llm

@@ -161,7 +161,8 @@ class BatchCache(Cache):
         self.span.batch_size = len(rows)
         for layer in self._own_layers:
             keys, values = layer.tensors()
-            layer.keys, layer.values = keys[rows], values[rows]
+            own = rows.to(keys.device)  # Layers may lie on several devices.
+            layer.keys, layer.values = keys[own], values[own]
 
 
 class BatchLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -198,8 +199,9 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         new_keys = keys[:, :, span.start : span.end]
         new_values = values[:, :, span.start : span.end]
         if span.is_new is not None:
-            key_states = torch.where(span.is_new, key_states, new_keys)
-            value_states = torch.where(span.is_new, value_states, new_values)
+            is_new = span.is_new.to(keys.device)
+            key_states = torch.where(is_new, key_states, new_keys)
+            value_states = torch.where(is_new, value_states, new_values)
         new_keys.copy_(key_states)
         new_values.copy_(value_states)
         return keys[:, :, : span.end], values[:, :, : span.end]

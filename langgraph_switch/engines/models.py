@@ -6,19 +6,25 @@ candidates or of how tokens are generated.
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import errors as hub_errors
-from huggingface_hub import snapshot_download
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from langgraph_switch.config import DType
+from langgraph_switch.config import DeviceMap, DType, Offload
+from langgraph_switch.engines.load_errors import first_line, load_error
 from langgraph_switch.engines.memory import kv_bytes_per_token
+from langgraph_switch.engines.placement import Placement
+from langgraph_switch.engines.repos import (
+    ADAPTER_FILES,
+    CODE_FILES,
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    fetch_repo,
+)
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import (
     ConfigError,
@@ -32,15 +38,20 @@ _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _UNLIMITED_CONTEXT = 2**31
 _SUPPORTED_LAYERS = {"full_attention", "sliding_attention"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# Models that share a device take turns: threads that compute at once only slow each other down.
-_DEVICE_LOCKS: defaultdict[torch.device, threading.RLock] = defaultdict(threading.RLock)
 
 
 class SharedModel:
     """One base model's weights, with any adapters on it, and the lock of their device."""
 
-    def __init__(self, module: PreTrainedModel, *, source: str, tokenizer: Tokenizer) -> None:
-        """Serve an already loaded model.
+    def __init__(
+        self,
+        module: PreTrainedModel,
+        *,
+        source: str,
+        tokenizer: Tokenizer,
+        placement: Placement | None = None,
+    ) -> None:
+        """Serve an already loaded model, by default where it is.
 
         Raises:
             ModelLoadError: Its layers keep a state that cannot be cut back to a prefix.
@@ -50,7 +61,8 @@ class SharedModel:
         module.train(mode=False)
         self.source = source
         self.tokenizer = tokenizer
-        self.lock = _DEVICE_LOCKS[module.device]
+        self.placement = placement or Placement(module, source=source)
+        self.lock = self.placement.turn
         config = module.config.get_text_config()
         self.max_context_tokens = int(
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
@@ -92,7 +104,12 @@ class SharedModel:
         return name
 
     def activate(self, adapter: str | None) -> None:
-        """Make forward passes use an adapter, or the bare weights. Call with `lock` held."""
+        """Make forward passes use an adapter, or the bare weights. Call with `lock` held.
+
+        Raises:
+            EngineOutOfMemoryError: The device cannot hold weights that are brought for this turn.
+        """
+        self.placement.arrive()
         if adapter == self._active:
             return
         tuner = self._peft.base_model
@@ -106,42 +123,96 @@ class SharedModel:
 
 
 def load_shared_model(
-    source: str, *, revision: str | None = None, device: str = "auto", dtype: DType = "auto"
+    source: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: DType = "auto",
+    device_map: DeviceMap | None = None,
+    offload: Offload | None = None,
+    trust_remote_code: bool = False,
 ) -> SharedModel:
     """Load weights and tokenizer from a local folder or a Hugging Face repo.
 
+    Args:
+        source: Folder or repo; of a repo, all files are those of one commit.
+        revision: Branch, tag or commit of the repo.
+        device: Where it computes, unless `device_map` says so.
+        dtype: Precision of the weights.
+        device_map: How accelerate spreads it over devices.
+        offload: `cpu`: its weights are on `device` for its turns only.
+        trust_remote_code: Whether its own code may be run; the user has said so by name.
+
     Raises:
         ConfigError: This machine has no such device.
+        MissingExtraError: accelerate is needed and not installed.
         ModelLoadError: The source does not exist, is offline or gated, or lacks a file.
         UnsafeWeightsError: It has pickled weights only, or wants its own code to be run.
         EngineOutOfMemoryError: The device cannot hold the weights.
     """
     target = resolve_device(device)
-    _check_source(source)
+    if device_map is not None and find_spec("accelerate") is None:
+        raise MissingExtraError("`device_map`", extra="accelerate")
+    folder = model_folder(source, revision=revision, with_code=trust_remote_code)
     _refuse_pickled_folder(source, "model*.safetensors")
-    tokenizer = load_tokenizer(source, revision=revision)
+    tokenizer = _tokenizer_in(folder, source, trust_remote_code=trust_remote_code)
     try:
         with _QuietTransformers():
             module = AutoModelForCausalLM.from_pretrained(
-                source,
-                revision=revision or "main",
+                folder,
                 dtype=_torch_dtype(dtype),
+                device_map=device_map,
                 use_safetensors=True,
-                trust_remote_code=False,
+                trust_remote_code=trust_remote_code,
             )
-        if dtype == "auto" and target.type == "cpu" and module.dtype != torch.float32:
-            torch.nn.Module.to(module, dtype=torch.float32)
-        torch.nn.Module.to(module, device=target)
+        module.name_or_path = module.config.name_or_path = source
+        placement = _placed(module, source, target=target, dtype=dtype, offload=offload)
     except (RuntimeError, MemoryError) as err:
         if isinstance(err, MemoryError | torch.OutOfMemoryError) or "allocate" in str(err):
             raise EngineOutOfMemoryError(
                 f"{target} has too little memory for the weights of {source!r}.",
-                hint="give this model another `device`, or a smaller `dtype`",
+                hint="give this model another `device`, a smaller `dtype`, a `device_map`, or "
+                '`"offload": "cpu"`',
             ) from err
         raise load_error(source, err) from err
     except Exception as err:
         raise load_error(source, err) from err
-    return SharedModel(module, source=source, tokenizer=tokenizer)
+    return SharedModel(module, source=source, tokenizer=tokenizer, placement=placement)
+
+
+def _placed(
+    module: PreTrainedModel,
+    source: str,
+    *,
+    target: torch.device,
+    dtype: DType,
+    offload: Offload | None,
+) -> Placement:
+    """Put a loaded model where it belongs."""
+    is_spread = "hf_device_map" in vars(module)
+    home = torch.device("cpu") if offload == "cpu" else target
+    placed = Placement(module, source=source)
+    computes_on = placed.devices if is_spread else (target,)
+    if dtype == "auto" and {one.type for one in computes_on} == {"cpu"}:
+        torch.nn.Module.to(module, dtype=torch.float32)
+    if is_spread:
+        return placed
+    torch.nn.Module.to(module, device=home)
+    is_offloaded = offload == "cpu" and target.type != "cpu"
+    return Placement(module, device=target, is_offloaded=is_offloaded, source=source)
+
+
+def model_folder(source: str, *, revision: str | None = None, with_code: bool = False) -> str:
+    """Return a local folder with a model's files, fetched from the Hub if need be.
+
+    Raises:
+        ModelLoadError: The source does not exist, is offline or gated, or arrived damaged.
+    """
+    _check_source(source)
+    if Path(source).is_dir():
+        return source
+    files = (*MODEL_FILES, *CODE_FILES) if with_code else MODEL_FILES
+    return str(fetch_repo(source, files, revision=revision))
 
 
 def load_tokenizer(source: str, *, revision: str | None = None) -> Tokenizer:
@@ -151,13 +222,18 @@ def load_tokenizer(source: str, *, revision: str | None = None) -> Tokenizer:
         ModelLoadError: The source does not exist, is offline or gated, or has no tokenizer.
     """
     _check_source(source)
+    folder = source
+    if not Path(source).is_dir():
+        folder = str(fetch_repo(source, TOKENIZER_FILES, revision=revision))
+    return _tokenizer_in(folder, source)
+
+
+def _tokenizer_in(folder: str, source: str, *, trust_remote_code: bool = False) -> Tokenizer:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=revision or "main", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as err:
         error = load_error(source, err)
-        if type(error) is ModelLoadError and Path(source).is_dir():
+        if type(error) is ModelLoadError:
             error = ModelLoadError(
                 source,
                 f"it lacks a usable tokenizer ({first_line(err)})",
@@ -193,62 +269,6 @@ def available_devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return found
-
-
-def load_error(source: str, err: Exception) -> ModelLoadError:  # noqa: PLR0911 - a table
-    """Return the error that says what went wrong with a source, and what to do."""
-    chain: list[BaseException] = []
-    link: BaseException | None = err
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(one, kinds) for one in chain)
-
-    text = " ".join(str(one) for one in chain)
-    if "trust_remote_code" in text:
-        return UnsafeWeightsError(
-            source,
-            "it wants to run code of its own, which is refused.",
-            hint="use a checkpoint whose architecture transformers knows",
-        )
-    if caused_by(hub_errors.GatedRepoError):
-        return ModelLoadError(
-            source,
-            "the repo is gated.",
-            hint=f"accept its licence on its Hub page (https://huggingface.co/{source}), then "
-            "run: hf auth login",
-        )
-    if caused_by(hub_errors.RepositoryNotFoundError):
-        return ModelLoadError(
-            source,
-            "there is no such repo on the Hub, or it is private.",
-            hint="check the name; for a private one run: hf auth login",
-        )
-    if caused_by(hub_errors.RevisionNotFoundError):
-        return ModelLoadError(source, "it has no such revision.", hint="check `revision`")
-    if caused_by(hub_errors.OfflineModeIsEnabled, hub_errors.LocalEntryNotFoundError) or (
-        "connect to" in text
-    ):
-        return ModelLoadError(
-            source,
-            "it is not in the local cache and the Hub cannot be reached.",
-            hint="go online (unset HF_HUB_OFFLINE), or name a local folder",
-            retryable=True,
-        )
-    if "safetensors" in text and ("no file named" in text or "does not appear" in text):
-        return UnsafeWeightsError(
-            source,
-            "it has no safetensors weights; pickled ones are refused, for they can run code.",
-            hint="convert it: load it once in a safe place and call save_pretrained(folder)",
-        )
-    return ModelLoadError(source, f"{type(err).__name__}: {first_line(err)}")
-
-
-def first_line(err: BaseException) -> str:
-    """Return the first line of an error's message, or its type."""
-    return next(iter(str(err).strip().splitlines()), type(err).__name__)
 
 
 class _QuietTransformers:
@@ -297,12 +317,7 @@ def _adapter_folder(source: str, revision: str | None) -> str:
     if Path(source).is_dir():
         _refuse_pickled_folder(source, _ADAPTER_WEIGHTS)
         return source
-    try:
-        folder = snapshot_download(
-            source, revision=revision, allow_patterns=["adapter_config.json", _ADAPTER_WEIGHTS]
-        )
-    except Exception as err:
-        raise load_error(source, err) from err
+    folder = str(fetch_repo(source, ADAPTER_FILES, revision=revision))
     if not (Path(folder) / _ADAPTER_WEIGHTS).is_file():
         raise UnsafeWeightsError(
             source,

@@ -5,6 +5,7 @@ Knows nothing of candidates or switching.
 
 from __future__ import annotations
 
+import json
 import threading
 
 from langgraph_switch.config import ModelRef
@@ -22,21 +23,24 @@ class ModelPool:
         self._models: dict[tuple[str, ...], SharedModel] = {}
         self._engines: dict[tuple[str, ...], TransformersEngine] = {}
 
-    def engine(self, ref: ModelRef, *, name: str) -> TransformersEngine:
+    def engine(
+        self, ref: ModelRef, *, name: str, trust_remote_code: bool = False
+    ) -> TransformersEngine:
         """Return the engine of a model, the same one for the same weights and adapter.
 
         Args:
             ref: The model, its `model` and `adapter` resolved to a repo or an existing path.
             name: What to call it in messages, if it is not loaded yet.
+            trust_remote_code: Whether its own code may be run, if it is not loaded yet.
 
         Raises:
             ModelLoadError: Model, adapter or tokenizer cannot be loaded.
         """
-        base_key = (ref.model, ref.revision or "", ref.device, ref.dtype)
+        base_key = base_weights(ref)
         key = (*base_key, ref.adapter or "", ref.adapter_revision or "")
         with self._lock:
             if key not in self._engines:
-                model = self._model(ref, base_key)
+                model = self._model(ref, base_key, trust_remote_code=trust_remote_code)
                 adapter = ref.adapter and model.add_adapter(ref.adapter, ref.adapter_revision)
                 self._engines[key] = TransformersEngine(
                     model,
@@ -52,9 +56,23 @@ class ModelPool:
         """Distinct bases held now."""
         return len(self._models)
 
-    def _model(self, ref: ModelRef, key: tuple[str, ...]) -> SharedModel:
+    def _model(
+        self, ref: ModelRef, key: tuple[str, ...], *, trust_remote_code: bool
+    ) -> SharedModel:
         if key not in self._models:
             self._models[key] = load_shared_model(
-                ref.model, revision=ref.revision, device=ref.device, dtype=ref.dtype
+                ref.model,
+                revision=ref.revision,
+                device=ref.device,
+                dtype=ref.dtype,
+                device_map=ref.device_map,
+                offload=ref.offload,
+                trust_remote_code=trust_remote_code,
             )
         return self._models[key]
+
+
+def base_weights(ref: ModelRef) -> tuple[str, ...]:
+    """Return what tells one copy of weights from another."""
+    placed = (ref.device, ref.dtype, json.dumps(ref.device_map, sort_keys=True), ref.offload or "")
+    return (ref.model, ref.revision or "", *placed)

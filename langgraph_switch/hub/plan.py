@@ -1,24 +1,30 @@
 """What a switch will hold in memory, told before any weights are downloaded.
 
-Reads configurations and file sizes alone.
+Reads configurations and file sizes alone. Knows nothing of how weights are loaded.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 from huggingface_hub import HfApi, hf_hub_download
 
 from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.models import resolve_device
-from langgraph_switch.hub.errors import hub_failures
+from langgraph_switch.engines.pool import base_weights
 
 _CPU_BYTES = 4  # Half-precision weights are computed in float32 there.
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
+SPREAD = "spread"
+"""In place of a device: accelerate decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,9 @@ class HeldWeights:
     model: str
     revision: str | None
     device: str
+    """Where it computes; `spread`, or several, where accelerate places it."""
+    is_offloaded: bool
+    """Whether it is held on the CPU and visits its device for its turns."""
     users: tuple[str, ...]
     """Candidates, and `switcher`."""
     file_bytes: int
@@ -39,6 +48,31 @@ class HeldWeights:
     license: str | None
     adapters: dict[str, int]
     """Adapters on it and their sizes in bytes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights and adapters."""
+        return self.weight_bytes + sum(self.adapters.values())
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNeed:
+    """What one device will hold at the worst moment, one response at a time."""
+
+    device: str
+    weight_bytes: int
+    """Weights that stay, and the largest of those that visit."""
+    kv_bytes: int
+    """Keys and values of one response of full length, its prompt aside."""
+    free_bytes: int | None
+    """What the device has free now; None where nobody can say."""
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether there is room; None where nobody can say."""
+        if self.free_bytes is None:
+            return None
+        return self.weight_bytes + self.kv_bytes <= self.free_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +86,39 @@ class MemoryPlan:
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights and adapters."""
-        return sum(one.weight_bytes + sum(one.adapters.values()) for one in self.weights)
+        return sum(one.num_bytes for one in self.weights)
 
     @property
     def kv_bytes_per_trace(self) -> int:
         """Bytes of keys and values of a response of full length, its prompt aside."""
         return self.max_context_tokens * sum(one.kv_bytes_per_token for one in self.weights)
+
+    def devices(self) -> tuple[DeviceNeed, ...]:
+        """Return what each device will hold, and what it has free now."""
+        staying: defaultdict[str, int] = defaultdict(int)
+        visiting: defaultdict[str, int] = defaultdict(int)
+        kv: defaultdict[str, int] = defaultdict(int)
+        for one in self.weights:
+            kv[one.device] += one.kv_bytes_per_token * self.max_context_tokens
+            staying["cpu" if one.is_offloaded else one.device] += one.num_bytes
+            if one.is_offloaded:
+                visiting[one.device] = max(visiting[one.device], one.num_bytes)
+        names = dict.fromkeys([*kv, *staying])
+        return tuple(
+            DeviceNeed(name, staying[name] + visiting[name], kv[name], free_bytes(name))
+            for name in names
+        )
+
+
+def free_bytes(device: str) -> int | None:
+    """Return how much memory a device has free now; None where nobody can say."""
+    if device == SPREAD:  # All of this machine, as accelerate would fill it.
+        cards = sum(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count()))
+        return cards + int(psutil.virtual_memory().available)
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    return int(psutil.virtual_memory().available) if kind in {"cpu", "mps"} else None
 
 
 def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan:
@@ -69,59 +130,59 @@ def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan
         ModelLoadError: A repo cannot be looked at.
         ConfigError: This machine has no such device.
     """
-    users: dict[tuple[str, str | None, str, str], list[str]] = {}
-    adapters: dict[tuple[str, str | None, str, str], dict[str, int]] = {}
+    users: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    adapters: defaultdict[tuple[str, ...], dict[str, int]] = defaultdict(dict)
+    references: dict[tuple[str, ...], ModelRef] = {}
     for name, ref in _references(config):
-        key = (config.resolve_model(ref.model), ref.revision, ref.device, ref.dtype)
-        users.setdefault(key, []).append(name)
+        key = base_weights(ref)
+        references.setdefault(key, ref)
+        users[key].append(name)
         if ref.adapter:
-            source = config.resolve_model(ref.adapter)
-            size, _ = _files(source, ref.adapter_revision, token)
-            adapters.setdefault(key, {})[source] = size
-    weights = [
-        _held(key, tuple(names), adapters.get(key, {}), token) for key, names in users.items()
-    ]
+            size, _ = _files(ref.adapter, ref.adapter_revision, token)
+            adapters[key][ref.adapter] = size
+    weights = [_held(ref, tuple(users[k]), adapters[k], token) for k, ref in references.items()]
     return MemoryPlan(tuple(weights), config.max_tokens)
 
 
 def _references(config: SwitchConfig) -> list[tuple[str, ModelRef]]:
+    """Return every model that is loaded, by who uses it."""
     found: list[tuple[str, ModelRef]] = [(spec.name, spec) for spec in config.candidates]
-    switcher = config.switcher
-    if isinstance(switcher, LMSwitcherSpec):
-        base = config.candidate(switcher.candidate) if switcher.candidate else switcher
-        own = switcher if switcher.adapter else base
-        fields: dict[str, Any] = {
-            "model": base.model,
-            "revision": base.revision,
-            "device": base.device,
-            "dtype": base.dtype,
-            "adapter": own.adapter,
-            "adapter_revision": own.adapter_revision,
-        }
-        found.append(("switcher", ModelRef(**fields)))
-    elif isinstance(switcher, HeadSwitcherSpec):  # It reads a candidate's weights.
-        found.append(("switcher", config.candidate(switcher.candidate or config.anchor_name)))
-    return found
+    if isinstance(config.switcher, LMSwitcherSpec):
+        found.append(("switcher", config.switcher_model(config.switcher)))
+    elif isinstance(config.switcher, HeadSwitcherSpec):  # It reads a candidate's weights.
+        reader = config.switcher.candidate or config.anchor_name
+        found.append(("switcher", config.candidate(reader)))
+    resolve = config.resolve_model
+    return [
+        (
+            name,
+            ref.model_copy(
+                update={
+                    "model": resolve(ref.model),
+                    "adapter": ref.adapter and resolve(ref.adapter),
+                }
+            ),
+        )
+        for name, ref in found
+    ]
 
 
 def _held(
-    key: tuple[str, str | None, str, str],
-    users: tuple[str, ...],
-    adapters: dict[str, int],
-    token: str | None,
+    ref: ModelRef, users: tuple[str, ...], adapters: dict[str, int], token: str | None
 ) -> HeldWeights:
-    model, revision, device, dtype = key
-    file_bytes, license_name = _files(model, revision, token)
-    described = _model_config(model, revision, token)
+    file_bytes, license_name = _files(ref.model, ref.revision, token)
+    described = _model_config(ref.model, ref.revision, token)
     saved = _BYTES.get(str(described.get("dtype") or described.get("torch_dtype")), 4)
-    held_on = str(resolve_device(device))
-    computed = saved if dtype == "auto" else _BYTES[dtype]
-    if dtype == "auto" and held_on == "cpu":
+    device = _device(ref)
+    computed = saved if ref.dtype == "auto" else _BYTES[ref.dtype]
+    is_on_cpu = device == "cpu" or (device == SPREAD and not torch.cuda.is_available())
+    if ref.dtype == "auto" and is_on_cpu:
         computed = _CPU_BYTES
     return HeldWeights(
-        model=model,
-        revision=revision,
-        device=held_on,
+        model=ref.model,
+        revision=ref.revision,
+        device=device,
+        is_offloaded=ref.offload == "cpu" and device != "cpu",
         users=users,
         file_bytes=file_bytes,
         weight_bytes=file_bytes * computed // saved,
@@ -131,11 +192,21 @@ def _held(
     )
 
 
+def _device(ref: ModelRef) -> str:
+    """Return where a model computes; a map that names one device is that device."""
+    if ref.device_map is None:
+        return str(resolve_device(ref.device))
+    if isinstance(ref.device_map, str):
+        return SPREAD
+    named = {f"cuda:{one}" if isinstance(one, int) else one for one in ref.device_map.values()}
+    return str(resolve_device(named.pop())) if len(named) == 1 else SPREAD
+
+
 def _files(source: str, revision: str | None, token: str | None) -> tuple[int, str | None]:
     """Return the size of a model's safetensors and its licence."""
     if Path(source).is_dir():
         return sum(file.stat().st_size for file in Path(source).glob("*.safetensors")), None
-    with hub_failures(source):
+    with load_failures(source, revision):
         info = HfApi(token=token).model_info(source, revision=revision, files_metadata=True)
     files = [one for one in info.siblings or () if one.rfilename.endswith(".safetensors")]
     return sum(one.size or 0 for one in files), getattr(info.card_data, "license", None)
@@ -144,7 +215,7 @@ def _files(source: str, revision: str | None, token: str | None) -> tuple[int, s
 def _model_config(source: str, revision: str | None, token: str | None) -> dict[str, Any]:
     file = Path(source) / "config.json"
     if not Path(source).is_dir():
-        with hub_failures(source):
+        with load_failures(source, revision):
             file = Path(hf_hub_download(source, "config.json", revision=revision, token=token))
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found

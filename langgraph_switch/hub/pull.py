@@ -10,14 +10,12 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-from huggingface_hub import snapshot_download
+from typing import Any
 
 from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.engines.repos import RepoType, fetch_repo
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import family_config, family_names
-from langgraph_switch.hub.errors import hub_failures
 from langgraph_switch.prompts.candidate import SwitchWarning
 
 SWITCH = "switch.json"
@@ -25,8 +23,6 @@ _ADAPTER = "adapter_config.json"
 _SAFE = ["*.json", "*.safetensors", "*.md", "*.jinja", "*.txt", "*.model", "*.parquet", "*.jsonl"]
 """What is downloaded: data, never pickles or code."""
 _DATASETS = "hf://datasets/"
-
-RepoType = Literal["model", "dataset"]
 
 
 def pull(
@@ -55,11 +51,7 @@ def pull(
     repo_id = str(source)
     if repo_id.startswith(_DATASETS):
         repo_id, repo_type = repo_id.removeprefix(_DATASETS), "dataset"
-    with hub_failures(repo_id):
-        folder = snapshot_download(
-            repo_id, revision=revision, repo_type=repo_type, token=token, allow_patterns=_SAFE
-        )
-    return Path(folder)
+    return fetch_repo(repo_id, _SAFE, revision=revision, repo_type=repo_type, token=token)
 
 
 def pull_switch(
@@ -87,18 +79,31 @@ def pull_switch(
     if Path(source).is_file():
         return _swapped(SwitchConfig.load(source), candidates or {})
     folder = pull(source, revision=revision, token=token)
+    return _swapped(switch_in(folder, str(source)), candidates or {})
+
+
+def switch_in(folder: Path, source: str) -> SwitchConfig:
+    """Return the switch that a pulled folder holds.
+
+    Args:
+        folder: Where it was pulled to; or the user's own.
+        source: What the user calls it.
+
+    Raises:
+        ConfigError: It holds no switch, or one that cannot be used here.
+    """
     if (folder / SWITCH).is_file():
         config = SwitchConfig.load(folder)
         if folder != Path(source).expanduser():
-            _refuse_foreign_paths(config, str(source))
+            _refuse_foreign_paths(config, source)
     elif (folder / _ADAPTER).is_file():
-        config = _published_switcher(folder, str(source))
+        config = _published_switcher(folder, source)
     else:
         raise ConfigError(
-            f"{str(source)!r} holds no switch: there is neither a {SWITCH} nor an adapter.",
+            f"{source!r} holds no switch: there is neither a {SWITCH} nor an adapter.",
             hint="name what langgraph-switch train or push made, or a LoRA switcher",
         )
-    return _swapped(config, candidates or {})
+    return config
 
 
 def _published_switcher(folder: Path, source: str) -> SwitchConfig:
@@ -138,7 +143,7 @@ def _swapped(config: SwitchConfig, candidates: Mapping[str, str]) -> SwitchConfi
         if other is not None:
             warnings.warn(
                 f"candidate {spec.name!r} is {other!r}; the switcher was trained with "
-                f"{spec.model!r}.",
+                f"{spec.model!r}{f' at {spec.revision[:8]}' if spec.revision else ''}.",
                 SwitchWarning,
                 stacklevel=4,
             )
@@ -152,11 +157,15 @@ def _refuse_foreign_paths(config: SwitchConfig, source: str) -> None:
     """Refuse a pulled switch that names folders of the machine it was made on."""
     named: list[Any] = [*config.candidates, config.switcher]
     for spec in named:
-        model = spec.model if isinstance(spec, ModelRef | LMSwitcherSpec) else None
-        model = spec.head if isinstance(spec, HeadSwitcherSpec) else model
-        if (model or "").startswith(("/", "~")):
-            raise ConfigError(
-                f"{source!r} names {model!r}, a folder of the machine where it was made.",
-                hint="ask its author to push it with its models (--with-models), or name your "
-                "own: candidates={...}",
-            )
+        named_here: tuple[str | None, ...] = ()
+        if isinstance(spec, ModelRef | LMSwitcherSpec):
+            named_here = (spec.model, spec.adapter)
+        elif isinstance(spec, HeadSwitcherSpec):
+            named_here = (spec.head,)
+        for model in filter(None, named_here):
+            if model.startswith(("/", "~")) or ".." in Path(model).parts:
+                raise ConfigError(
+                    f"{source!r} names {model!r}, a folder of the machine where it was made.",
+                    hint="ask its author to push it with its models (--with-models), or name your "
+                    "own: candidates={...}",
+                )

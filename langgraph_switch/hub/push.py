@@ -15,11 +15,12 @@ from typing import Any
 
 from huggingface_hub import HfApi, ModelCard
 
-from langgraph_switch.config import EMBEDDED, CandidateSpec, SwitchConfig
+from langgraph_switch.config import EMBEDDED, CandidateSpec, LMSwitcherSpec, SwitchConfig
+from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.models import load_tokenizer
+from langgraph_switch.engines.repos import RepoType
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.hub.errors import hub_failures
-from langgraph_switch.hub.pull import SWITCH, RepoType
+from langgraph_switch.hub.pull import SWITCH
 from langgraph_switch.offline.work_folder import write_json
 
 _MANIFEST, _MODEL = "manifest.json", "config.json"
@@ -48,6 +49,7 @@ def push(
     license: str | None = None,  # noqa: A002 - the card's own word
     message: str | None = None,
     token: str | None = None,
+    repo_type: RepoType | None = None,
 ) -> Pushed:
     """Push what a folder holds; what it is follows from its files.
 
@@ -62,29 +64,35 @@ def push(
         license: The card's licence; by default the candidates', if they agree.
         message: Of the commit.
         token: Overrides what `hf auth login` has stored.
+        repo_type: What kind of repo is meant; by default what the folder is.
 
     Raises:
-        ConfigError: The folder holds nothing to push, names models of this machine alone, or its
-            licence is not known.
+        ConfigError: The folder holds nothing to push, or something else than `repo_type`, or
+            names models of this machine alone, or its licence is not known.
         ModelLoadError: The Hub refuses; says why and what to do.
     """
     source = Path(folder)
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="switch-push-") as temporary:
         staged = Path(temporary)
-        repo_type = _stage(
+        found = _stage(
             source, staged, api, with_models=with_models, license_name=license, name=repo_id
         )
-        with hub_failures(repo_id):
-            api.create_repo(repo_id, private=private, repo_type=repo_type, exist_ok=True)
+        if repo_type not in {None, found}:
+            raise ConfigError(
+                f"{str(source)!r} is a {found}, not a {repo_type}.",
+                hint=f"leave --type out, or write --type {found}",
+            )
+        with load_failures(repo_id):
+            api.create_repo(repo_id, private=private, repo_type=found, exist_ok=True)
             commit = api.upload_folder(
                 folder_path=staged,
                 repo_id=repo_id,
-                repo_type=repo_type,
+                repo_type=found,
                 commit_message=message or f"Push {source.name} with langgraph-switch",
                 ignore_patterns=list(_UNSAFE),
             )
-    return Pushed(repo_id, repo_type, commit=str(commit.oid), url=str(commit.commit_url))
+    return Pushed(repo_id, found, commit=str(commit.oid), url=str(commit.commit_url))
 
 
 def _stage(
@@ -136,12 +144,18 @@ def _stage_switch(
         if Path(model).is_dir():
             specs.append(_bundled(spec, Path(model), source, staged, with_models=with_models))
             continue
-        with hub_failures(spec.model):
+        with load_failures(spec.model, spec.revision):
             info = api.model_info(spec.model, revision=spec.revision)
         licenses.add(str(getattr(info.card_data, "license", None) or "unknown"))
         read = load_tokenizer(spec.model, revision=info.sha).fingerprint
         specs.append(spec.model_copy(update={"revision": info.sha, "tokenizer": read}))
-    config.with_changes(candidates=tuple(specs)).save(staged)
+    # Where models are held is this machine's affair.
+    anywhere = {"device": "auto", "device_map": None, "offload": None}
+    switcher = config.switcher
+    if isinstance(switcher, LMSwitcherSpec):
+        switcher = switcher.model_copy(update=anywhere)
+    published = tuple(spec.model_copy(update=anywhere) for spec in specs)
+    config.with_changes(candidates=published, switcher=switcher).save(staged)
     agreed = next(iter(licenses)) if len(licenses) == 1 and "unknown" not in licenses else None
     _set_license(staged, license_name or agreed)
 

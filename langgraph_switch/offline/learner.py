@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from transformers import AutoConfig
 
 from langgraph_switch.config import ModelRef, SwitcherSpec
-from langgraph_switch.engines.models import load_error, load_tokenizer
+from langgraph_switch.engines.load_errors import load_error
+from langgraph_switch.engines.models import load_tokenizer
 from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.sft import Finetuned, SftRow, SftSettings, check_rows, finetune

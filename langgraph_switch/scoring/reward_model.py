@@ -16,7 +16,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from langgraph_switch.config import DType
-from langgraph_switch.engines.models import first_line, load_error, resolve_device
+from langgraph_switch.engines.load_errors import first_line, load_error
+from langgraph_switch.engines.models import resolve_device
 from langgraph_switch.errors import (
     ConfigError,
     ContextLengthError,

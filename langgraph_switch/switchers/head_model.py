@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from langgraph_switch._version import __version__
 from langgraph_switch.config import HeadKind
-from langgraph_switch.engines.models import load_error
+from langgraph_switch.engines.load_errors import load_error
 from langgraph_switch.errors import ConfigError, ModelLoadError
 from langgraph_switch.trace import Trace
 from langgraph_switch.validation import validated

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -41,6 +42,11 @@ class Hub:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.cards: dict[str, dict[str, Any]] = {}
+        self.large: dict[str, bytes] = {}
+        """Large files by SHA-256, as they were put."""
+        self.damaged: dict[str, bytes] = {}
+        """What is sent in place of a file's content, by path."""
+        self.on_request: Callable[[str], None] = lambda _: None
         hub = self
 
         class Handler(_Handler):
@@ -89,9 +95,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.respond()
 
+    def do_PUT(self) -> None:
+        self.respond()
+
     def respond(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.store.requests.append(f"{self.command} {path}")
+        self.store.on_request(f"{self.command} {path}")
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else b""
         self.fault = next(
@@ -105,6 +115,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(self.fault.status, b"{}", self.fault.headers)
         elif path == "/api/repos/create":
             self.on_create(json.loads(body))
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            self.on_batch(json.loads(body))
+        elif self.command == "PUT":
+            self.store.large[path.rpartition("/")[2]] = body
+            self.answer(200, b"", {})
         elif path == "/api/validate-yaml":
             self.answer_json({"errors": [], "warnings": []})
         elif found := _API.match(path):
@@ -119,6 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
         name = f"{asked.get('organization') or 'user'}/{asked['name']}"
         self.store.create(f"{kind}/{name}")
         self.answer_json({"url": f"{self.store.url}/{name}", "name": name})
+
+    def on_batch(self, asked: dict[str, Any]) -> None:
+        known = self.store.large
+        answers = []
+        for one in asked["objects"]:
+            action = {"upload": {"href": f"{self.store.url}/large/{one['oid']}"}}
+            answers.append(one if one["oid"] in known else one | {"actions": action})
+        self.answer_json({"transfer": "basic", "objects": answers})
 
     def on_api(self, found: re.Match[str], body: bytes) -> None:
         kind, name, what, rest = found.groups()
@@ -135,9 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif what == "tree":
             self.on_tree(self.store.files(key, revision), inside)
         elif what == "preupload":
-            mode = {"uploadMode": "regular", "shouldIgnore": False}
-            asked = json.loads(body)["files"]
-            self.answer_json({"files": [mode | {"path": one["path"]} for one in asked]})
+            asked = [one["path"] for one in json.loads(body)["files"]]
+            modes = {one: "lfs" if is_large(one) else "regular" for one in asked}
+            said = [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]
+            self.answer_json({"files": said})
         elif what == "commit":
             self.on_commit(key, body)
         else:
@@ -167,6 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             value = line["value"]
             if line["key"] == "file":
                 changes[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                changes[value["path"]] = self.store.large[value["oid"]]
             elif line["key"] == "deletedFile":
                 changes[value["path"]] = None
         oid = self.store.commit(key, changes)
@@ -188,9 +214,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data = files[path]
         headers = {
-            "ETag": f'"{git_oid(data)}"',
+            "ETag": f'"{promised(path, data)}"',
             "X-Repo-Commit": self.store.heads[key].get(revision, revision),
         }
+        data = self.store.damaged.get(path, data)
         ranged = re.match(r"bytes=(\d+)-", self.headers.get("Range") or "")
         if ranged:
             start = int(ranged[1])
@@ -222,8 +249,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def entry(path: str, data: bytes) -> dict[str, Any]:
-    return {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
+    found = {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
+    if is_large(path):
+        found["lfs"] = {"oid": promised(path, data), "size": len(data), "pointerSize": 130}
+    return found
+
+
+def is_large(path: str) -> bool:
+    return path.endswith((".safetensors", ".parquet"))
+
+
+def promised(path: str, data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest() if is_large(path) else git_oid(data)
 
 
 def git_oid(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324 - git's
+
+
+if __name__ == "__main__":
+    print(Hub().url, flush=True)  # noqa: T201
+    threading.Event().wait()

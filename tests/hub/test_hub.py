@@ -206,7 +206,7 @@ def test_busy_servers_are_asked_again(hub: Hub, author: Machine, reader: Machine
         (("pull", "user/aligned", "--revision", "v9"), None, "no such revision"),
         (("pull", "user/aligned"), Fault("/api/models", status=401, times=99), "hf auth login"),
         (("pull", "not a name"), None, "no name of a repo"),
-        (("pull", "user/aligned", "--dataset"), None, "no such repo"),
+        (("pull", "user/aligned", "--type", "dataset"), None, "no such repo"),
     ],
 )
 def test_what_goes_wrong_is_said(
