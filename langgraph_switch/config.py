@@ -118,6 +118,10 @@ class CandidateSpec(ModelRef):
     (it is masked: a base model's end of document is no end of turn). `auto`: the anchor ends
     the response, anybody else its own segment."""
 
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds for one of its segments, new tries included; then somebody else goes on. Overrides
+    `failover.timeout_s`."""
+
     @model_validator(mode="before")
     @classmethod
     def _role_from_name(cls, data: Any) -> Any:
@@ -222,6 +226,26 @@ class PolicySpec(_Frozen):
     """The last speaker keeps the floor while its probability is above this."""
 
 
+class FailoverSpec(_Frozen):
+    """What happens when an engine fails in the middle of an answer."""
+
+    enabled: bool = True
+    """Try again, then let somebody else go on; otherwise the first error ends the answer."""
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """Calls for one segment, the first included; only errors that may pass are tried again."""
+    initial_wait_s: float = Field(default=0.5, ge=0)
+    """Longest wait before the second call; it doubles from call to call, and is drawn at random
+    below that."""
+    max_wait_s: float = Field(default=8, ge=0)
+    """Longest wait between two calls. A server that asks for more is not waited for."""
+    timeout_s: float = Field(default=120, gt=0)
+    """Seconds for one segment, new tries included."""
+    cooldown_s: float = Field(default=30, ge=0)
+    """Seconds for which nobody asks a candidate that has failed, as long as others are there."""
+    without_switcher: Literal["anchor", "last_speaker", "error"] = "anchor"
+    """Who writes while the switcher's own model fails."""
+
+
 class LimitsSpec(_Frozen):
     """What the machine may be asked for."""
 
@@ -256,6 +280,7 @@ class SwitchConfig(_Frozen):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Seed of every draw; None draws a new one per call and records it."""
     limits: LimitsSpec = LimitsSpec()
+    failover: FailoverSpec = FailoverSpec()
 
     _base_dir: Path | None = PrivateAttr(default=None)
 
@@ -339,6 +364,10 @@ class SwitchConfig(_Frozen):
         if candidate.eos != "auto":
             return candidate.eos
         return "end_response" if candidate.name == self.anchor_name else "end_segment"
+
+    def timeout_of(self, candidate: CandidateSpec) -> float:
+        """Return the seconds that a candidate has for a segment."""
+        return candidate.timeout_s or self.failover.timeout_s
 
     def sampling_of(self, candidate: CandidateSpec) -> Sampling:
         """Return how a candidate's tokens are drawn."""

@@ -23,7 +23,7 @@ from langgraph_switch.config import SwitchConfig
 from langgraph_switch.context import MakeSwitch, SwitchContext, SwitchVariants, with_defaults
 from langgraph_switch.engines.base import NewToken
 from langgraph_switch.errors import EngineError, GenerationError, InputError
-from langgraph_switch.floor import Decision
+from langgraph_switch.floor import Decision, is_stuck
 from langgraph_switch.queries import trace_from_query
 from langgraph_switch.state import (
     Beginning,
@@ -163,7 +163,7 @@ class _Nodes:
     def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
         switch = self._variants.switch(runtime.context)
-        live = _live_traces(state, switch.config.limits.live_traces)
+        live = _live_traces(state, switch.config)
         turns = [_turn(state, index, trace) for index, trace in live]
         decisions = _keeping_traces(state, lambda: switch.decide(turns))
         for (index, trace), decision in zip(live, decisions, strict=True):
@@ -246,10 +246,19 @@ def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequ
     return route_to_speakers
 
 
-def _live_traces(state: SwitchState, limit: int) -> list[tuple[int, Trace]]:
-    """Return the first unfinished traces: as one ends, the next of the queue joins in."""
-    open_indices = [i for i, trace in enumerate(state["traces"]) if not trace["finish_reason"]]
-    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[:limit]]
+def _live_traces(state: SwitchState, config: SwitchConfig) -> list[tuple[int, Trace]]:
+    """Return the first unfinished traces: as one ends, the next of the queue joins in.
+
+    Traces for which everybody has failed wait until the others have ended.
+    """
+    live: list[tuple[int, Trace]] = []
+    stuck: list[tuple[int, Trace]] = []
+    for index, data in enumerate(state["traces"]):
+        if data["finish_reason"] or len(live) == config.limits.live_traces:
+            continue
+        trace = Trace.from_json(data)
+        (stuck if is_stuck(trace, config) else live).append((index, trace))
+    return live or stuck
 
 
 def row_name(run_id: str, index: int) -> str:

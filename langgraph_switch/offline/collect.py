@@ -84,7 +84,7 @@ def prepare_rollouts(
     switch = switch or Switch(config)
     completer = make_completer(settings, config, switch.switcher)
     return RolloutJob(
-        switch=switch.with_switcher(completer),
+        switch=switch.with_switcher(completer).without_hand_over(),
         examples=examples,
         score=task.score,
         settings=settings,
