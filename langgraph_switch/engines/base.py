@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from langgraph_switch.config import GREEDY, Sampling, SegmentBoundary
 from langgraph_switch.engines.tokenizer import Tokenizer
+from langgraph_switch.errors import EngineError
 
 FinishReason: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar"]
 
@@ -50,6 +51,9 @@ class GenerateRequest:
     `max_new_tokens`, and leave out what is incomplete even then."""
     fork_of: str | None = None
     """A row to copy the memory from, if `row` has none yet."""
+    timeout_s: float | None = None
+    """Seconds after which an engine that can break off gives up, with a retryable error. Models in
+    this process cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,25 @@ class Continuation:
     """Prefix tokens that were computed."""
     cached_tokens: int = 0
     """Prefix tokens that were remembered."""
+
+
+class BatchError(EngineError):
+    """Some requests of a batch failed; what became of the others is not lost.
+
+    Attributes:
+        outcomes: Per request, in order, its continuation or its error.
+    """
+
+    def __init__(self, outcomes: Sequence[Continuation | EngineError]) -> None:
+        errors = [one for one in outcomes if isinstance(one, EngineError)]
+        first = errors[0]
+        super().__init__(
+            f"{len(errors)} of {len(outcomes)} requests failed. {first.message}",
+            hint=first.hint,
+            retryable=all(error.retryable for error in errors),
+            retry_after_s=first.retry_after_s,
+        )
+        self.outcomes = tuple(outcomes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +149,7 @@ class Engine(Protocol):
 
         Raises:
             ContextLengthError: A prefix and its new tokens exceed the context.
+            BatchError: Only some of the requests failed.
             EngineError: The model failed; the requests can be sent again.
         """
         ...
