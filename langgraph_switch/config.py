@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from langgraph_switch.engine_specs import EngineSpec, with_tokenizer_source
 from langgraph_switch.errors import ConfigError
 
 SCHEMA_VERSION = 1
@@ -38,7 +39,10 @@ SegmentBoundary: TypeAlias = Literal["length", "sentence", "step", "code"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Input is hidden in errors: a key that was put into the wrong place must not be shown.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 _T = TypeVar("_T", bound=_Frozen)
@@ -117,6 +121,11 @@ class CandidateSpec(ModelRef):
     """What its end-of-sequence token does: end the response, end its own segment, or nothing
     (it is masked: a base model's end of document is no end of turn). `auto`: the anchor ends
     the response, anybody else its own segment."""
+    engine: EngineSpec | None = None
+    """A server that has the weights, instead of this process. `model` then names the tokenizer
+    alone, by default the engine's own `model`."""
+
+    _tokenizer_source = model_validator(mode="before")(with_tokenizer_source)
 
     timeout_s: float | None = Field(default=None, gt=0)
     """Seconds for one of its segments, new tries included; then somebody else goes on. Overrides
@@ -156,6 +165,15 @@ class LMSwitcherSpec(_Frozen):
     sampling: Sampling = Sampling(temperature=1.0, top_p=0.9)
     trained_on: tuple[TrainedOn, ...] | None = None
     """The candidates of its rollouts, in the order in which it knows them as model 0, 1, 2 ..."""
+    engine: EngineSpec | None = None
+    """A server that has the weights, adapter included; `model` or `candidate` then names the
+    tokenizer alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_source(cls, data: Any) -> Any:
+        is_a_candidates = isinstance(data, dict) and data.get("candidate")
+        return data if is_a_candidates else with_tokenizer_source(data)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
