@@ -100,7 +100,6 @@ class Failover:
         health: Health,
         *,
         hands_over: bool = True,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Settle the rules.
 
@@ -108,12 +107,10 @@ class Failover:
             spec: The rules.
             health: Who is down, shared by all who call the same engines.
             hands_over: Whether somebody else may go on; otherwise the last error is raised.
-            sleep: Waits for seconds.
         """
         self._spec = spec
         self._health = health
         self._hands_over = hands_over
-        self._sleep = sleep
 
     def generate(
         self,
@@ -194,7 +191,7 @@ class Failover:
                 stop_after_attempt(most), stop_before_delay(timeout_s), _AsksTooMuch(longest)
             ),
             wait=wait,
-            sleep=self._sleep,
+            sleep=time.sleep,
             before_sleep=tell,
             reraise=True,
         )
