@@ -5,8 +5,10 @@ Knows nothing of how a response is written.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from langgraph_switch.config import (
     CandidateSpec,
@@ -16,8 +18,9 @@ from langgraph_switch.config import (
     RandomSwitcherSpec,
     SwitchConfig,
 )
-from langgraph_switch.engines.base import Engine
+from langgraph_switch.engines.base import Engine, ScoresNoLabels
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.prompts.candidate import SwitchWarning
 from langgraph_switch.switchers.base import Switcher
 from langgraph_switch.switchers.lm import LMSwitcher
 from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
@@ -25,6 +28,8 @@ from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
 if TYPE_CHECKING:
     from langgraph_switch.engines.pool import ModelPool
 
+_ANNOUNCED: WeakSet[ScoresNoLabels] = WeakSet()
+"""Engines whose lacks have been told: once is enough for all switches that share them."""
 SWITCHER: Literal["switcher"] = "switcher"
 """The key under which given engines may hold the LM switcher's."""
 
@@ -54,7 +59,15 @@ class Assembly:
         Raises:
             ModelLoadError: Its model, adapter or tokenizer cannot be loaded.
         """
-        return self._given.get(spec.name) or self._load(spec, name=spec.name)
+        engine = self._given.get(spec.name) or self._load(spec, name=spec.name)
+        if isinstance(engine, ScoresNoLabels) and engine not in _ANNOUNCED:
+            _ANNOUNCED.add(engine)
+            warnings.warn(
+                f"candidate {spec.name!r} goes without {engine.lacks}.",
+                SwitchWarning,
+                stacklevel=3,
+            )
+        return engine
 
     def switcher(self) -> Switcher:
         """Return the policy that the configuration describes.
@@ -70,8 +83,15 @@ class Assembly:
             case FixedSwitcherSpec(order=order):
                 return FixedSwitcher(names, order)
             case LMSwitcherSpec() as spec:
+                engine = self._switcher_engine(spec)
+                if isinstance(engine, ScoresNoLabels):
+                    raise ConfigError(
+                        f"{engine.name!r} gives no label probabilities: it cannot be the "
+                        "switcher's model.",
+                        hint="give the switcher a checkpoint of its own",
+                    )
                 return LMSwitcher(
-                    self._switcher_engine(spec),
+                    engine,
                     names,
                     prompt=spec.prompt,
                     sampling=spec.sampling,

@@ -7,6 +7,7 @@ nothing of candidates, switching or LangChain.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
@@ -93,13 +94,15 @@ class BatchError(EngineError):
 
 
 class ScoresNoLabels:
-    """An engine that can write and cannot say how probable labels are: no LM switcher's.
+    """Marks an engine that cannot say how probable labels are: it is no LM switcher's."""
 
-    Its candidates are announced once with what else it lacks.
-    """
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What to call the model in messages."""
 
     lacks: str = "label probabilities"
-    """What a candidate on this engine goes without, for a sentence."""
+    """What a candidate on this engine goes without; told once, when a switch is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
