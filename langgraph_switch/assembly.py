@@ -19,6 +19,7 @@ from langgraph_switch.config import (
     SwitchConfig,
 )
 from langgraph_switch.engines.base import Engine, ScoresNoLabels
+from langgraph_switch.engines.replicated import ReplicatedEngine
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.prompts.candidate import SwitchWarning
 from langgraph_switch.switchers.base import Switcher
@@ -60,10 +61,11 @@ class Assembly:
             ModelLoadError: Its model, adapter or tokenizer cannot be loaded.
         """
         engine = self._given.get(spec.name) or self._load(spec, name=spec.name)
-        if isinstance(engine, ScoresNoLabels) and engine not in _ANNOUNCED:
-            _ANNOUNCED.add(engine)
+        text_only = _text_only(engine)
+        if text_only is not None and text_only not in _ANNOUNCED:
+            _ANNOUNCED.add(text_only)
             warnings.warn(
-                f"candidate {spec.name!r} goes without {engine.lacks}.",
+                f"candidate {spec.name!r} goes without {text_only.lacks}.",
                 SwitchWarning,
                 stacklevel=3,
             )
@@ -84,7 +86,7 @@ class Assembly:
                 return FixedSwitcher(names, order)
             case LMSwitcherSpec() as spec:
                 engine = self._switcher_engine(spec)
-                if isinstance(engine, ScoresNoLabels):
+                if _text_only(engine) is not None:
                     raise ConfigError(
                         f"{engine.name!r} gives no label probabilities: it cannot be the "
                         "switcher's model.",
@@ -129,3 +131,8 @@ class Assembly:
         resolve = self._config.resolve_model
         changes = {"model": resolve(ref.model), "adapter": ref.adapter and resolve(ref.adapter)}
         return self._pool.engine(ref.model_copy(update=changes), name=name)
+
+
+def _text_only(engine: Engine) -> ScoresNoLabels | None:
+    one = engine.replicas[0] if isinstance(engine, ReplicatedEngine) else engine
+    return one if isinstance(one, ScoresNoLabels) else None

@@ -230,7 +230,7 @@ def test_a_failing_candidate_is_left_alone_by_all_runs_until_its_cooldown_is_ove
 
 def test_whoever_is_tried_in_spite_of_a_cooldown_is_tried_once() -> None:
     both = [FlakyEngine(ScriptedEngine(), breaks=always(DOWN)) for _ in range(2)]
-    switch = Switch(config(), engines=dict(zip("ab", both, strict=True)))
+    switch = Switch(config(), engines={"a": both[0], "b": both[1]})
     for num_calls in (3, 4):
         with pytest.raises(GenerationError):
             finish(switch, ["q"])

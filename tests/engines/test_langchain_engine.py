@@ -193,7 +193,7 @@ def test_limits_stop_strings_and_boundaries_hold() -> None:
 def test_our_own_models_can_be_hosted() -> None:
     hosted = CheckpointLLM(
         model="tiny", engine=make_engine(random_model()), max_tokens=40, sampling={"temperature": 0}
-    )  # type: ignore[arg-type]
+    )
     alone = hosted.invoke("hello\n")
     engine = LangChainEngine(hosted)
     [written] = engine.generate([request(engine, "hello\n")])
