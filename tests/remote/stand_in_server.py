@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self
 
 from langgraph_switch.config import Sampling
 from langgraph_switch.engines.base import Engine, GenerateRequest, LabelRequest, NewToken
@@ -115,7 +115,9 @@ class StandInServer:
         self.authorizations: list[str | None] = []
         self.num_connections = self.max_in_flight = self.in_flight = 0
         self.lock = threading.Lock()
-        self.rows: dict[str, OrderedDict[str, tuple[int, ...]]] = {n: OrderedDict() for n in engines}
+        self.rows: dict[str, OrderedDict[str, tuple[int, ...]]] = {
+            n: OrderedDict() for n in engines
+        }
         self._connections: set[socket.socket] = set()
         self._num_rows = 0
         self._listen(0)
@@ -123,7 +125,7 @@ class StandInServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.base_url = f"{self.url}/v1"
 
-    def __enter__(self) -> StandInServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -493,7 +495,7 @@ def _request(
         ),
         seed=body.get("seed") or 0,
         eos_token_ids=tuple(dict.fromkeys((*(body.get("stop_token_ids") or ()), *own))),
-        masked_token_ids=tuple(int(i) for i, value in bias.items() if value <= -100),  # noqa: PLR2004
+        masked_token_ids=tuple(int(i) for i, value in bias.items() if value <= -100),
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
     )
 
