@@ -18,6 +18,7 @@ from langgraph_switch.config import (
     RandomSwitcherSpec,
     SwitchConfig,
 )
+from langgraph_switch.engine_specs import EngineSpec, OpenAIEngineSpec
 from langgraph_switch.engines.base import Engine, ScoresNoLabels
 from langgraph_switch.engines.replicated import ReplicatedEngine
 from langgraph_switch.errors import ConfigError
@@ -60,7 +61,8 @@ class Assembly:
         Raises:
             ModelLoadError: Its model, adapter or tokenizer cannot be loaded.
         """
-        engine = self._given.get(spec.name) or self._load(spec, name=spec.name)
+        given = self._given.get(spec.name)
+        engine = given or self._made(spec, spec.engine, name=spec.name)
         text_only = _text_only(engine)
         if text_only is not None and text_only not in _ANNOUNCED:
             _ANNOUNCED.add(text_only)
@@ -103,9 +105,36 @@ class Assembly:
     def _switcher_engine(self, spec: LMSwitcherSpec) -> Engine:
         if SWITCHER in self._given:
             return self._given[SWITCHER]
-        if spec.adapter is None and (engine := self._given.get(spec.candidate or "")):
-            return engine
-        return self._load(self._switcher_ref(spec), name=SWITCHER)
+        if spec.engine is None and spec.candidate is not None:
+            if spec.adapter is None and (engine := self._given.get(spec.candidate)):
+                return engine
+            served = self._config.candidate(spec.candidate).engine
+            if served is not None:
+                self._refuse_adapter(spec)
+                return self._made(self._switcher_ref(spec), served, name=SWITCHER)
+        return self._made(self._switcher_ref(spec), spec.engine, name=SWITCHER)
+
+    def _refuse_adapter(self, spec: LMSwitcherSpec) -> None:
+        if spec.adapter is not None:
+            raise ConfigError(
+                f"The switcher is an adapter on candidate {spec.candidate!r}, whose weights are on "
+                "a server.",
+                hint="serve the adapter there (vLLM: --enable-lora --lora-modules NAME=PATH) and "
+                'name it: "engine": {"kind": "openai", "base_url": ..., "model": "NAME"}',
+            )
+
+    def _made(self, ref: ModelRef, engine: EngineSpec | None, *, name: str) -> Engine:
+        """Return an engine of the kind that is asked for."""
+        match engine:
+            case None:
+                return self._load(ref, name=name)
+            case OpenAIEngineSpec():
+                from langgraph_switch.engines.openai_engine import (  # noqa: PLC0415 - an extra
+                    make_openai_engine,
+                )
+
+                source = self._config.resolve_model(ref.model)
+                return make_openai_engine(engine, source, revision=ref.revision, name=name)
 
     def _switcher_ref(self, spec: LMSwitcherSpec) -> ModelRef:
         """Return the switcher's model; on a candidate's base only the adapter is its own."""

@@ -28,8 +28,8 @@ class OpenAIEngineSpec(_Spec):
     """Where it is, with the path: `http://host:8000/v1`."""
     model: str = Field(min_length=1)
     """The model's name on the server; an adapter's, where it serves adapters."""
-    api_key_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
-    """Name of the environment variable that holds the key; never the key itself."""
+    api_key_env: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]{0,99}$")
+    """Name of the environment variable that holds the key, in capitals; never the key itself."""
     timeout_s: float = Field(default=120.0, gt=0)
     """Longest silence of the server, from the request to its first byte and between two."""
     connect_timeout_s: float = Field(default=5.0, gt=0)

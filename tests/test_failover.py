@@ -210,7 +210,7 @@ def test_a_failing_candidate_is_left_alone_by_all_runs_until_its_cooldown_is_ove
     now = 0.0
     broken = FlakyEngine(Recital(TEXT), breaks=first_times(DOWN, 3))
     health = Health(clock=lambda: now)
-    engines = {"a": broken, "b": Recital(TEXT)}
+    engines: dict[str, Engine] = {"a": broken, "b": Recital(TEXT)}
     switch = Switch(config(), engines=engines, health=health)
     stream(switch)
     assert len(broken.calls) == 3
