@@ -134,7 +134,12 @@ class Assembly:
                 )
 
                 source = self._config.resolve_model(ref.model)
-                return make_openai_engine(engine, source, revision=ref.revision, name=name)
+                made = [
+                    make_openai_engine(server, source, revision=ref.revision, name=name)
+                    for server in engine.servers
+                ]
+                cooldown_s = self._config.failover.cooldown_s
+                return ReplicatedEngine(made, cooldown_s=cooldown_s) if made[1:] else made[0]
 
     def _switcher_ref(self, spec: LMSwitcherSpec) -> ModelRef:
         """Return the switcher's model; on a candidate's base only the adapter is its own."""

@@ -7,7 +7,7 @@ not know torch, clients, or how engines are made.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -26,6 +26,9 @@ class OpenAIEngineSpec(_Spec):
     kind: Literal["openai"] = "openai"
     base_url: str
     """Where it is, with the path: `http://host:8000/v1`."""
+    replica_urls: tuple[str, ...] = ()
+    """Where more servers with the same model are. Each response stays on one, for its prefix
+    cache; another one goes on where that fails."""
     model: str = Field(min_length=1)
     """The model's name on the server; an adapter's, where it serves adapters."""
     api_key_env: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]{0,99}$")
@@ -40,12 +43,27 @@ class OpenAIEngineSpec(_Spec):
     @field_validator("base_url")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be an address such as http://host:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("must hold no name, password or query: use api_key_env")
-        return value.rstrip("/")
+        return _address(value)
+
+    @field_validator("replica_urls")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_address(one) for one in value)
+
+    @property
+    def servers(self) -> tuple[Self, ...]:
+        """One description per server that has the model."""
+        urls = (self.base_url, *self.replica_urls)
+        return tuple(self.model_copy(update={"base_url": url, "replica_urls": ()}) for url in urls)
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address such as http://host:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no name, password or query: use api_key_env")
+    return value.rstrip("/")
 
 
 EngineSpec: TypeAlias = OpenAIEngineSpec

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.remote.remote_engines import client, request, served
-from tests.remote.stand_in_server import StandInServer
-from tests.tiny_models import CONFIGS, byte_tokenizer, greedy, make_engine, random_model
 
 from langgraph_switch.config import Sampling
 from langgraph_switch.engines.base import Engine, LabelRequest, NewToken
 from langgraph_switch.errors import ConfigError, ContextLengthError, InputError
+from tests.remote.remote_engines import client, request, served
+from tests.remote.stand_in_server import StandInServer
+from tests.tiny_models import CONFIGS, byte_tokenizer, greedy, make_engine, random_model
 
 pytestmark = pytest.mark.enable_socket
 
