@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tests.remote.stand_in_server import StandInServer
-from tests.tiny_models import byte_tokenizer, make_engine
 from transformers import PreTrainedModel
 
 from langgraph_switch.engine_specs import OpenAIEngineSpec
 from langgraph_switch.engines.base import Engine, GenerateRequest
 from langgraph_switch.engines.openai_engine import OpenAIEngine
 from langgraph_switch.engines.remote_tokenizer import LocalTokenizer
+from tests.remote.stand_in_server import StandInServer
+from tests.tiny_models import byte_tokenizer, make_engine
 
 
 def request(prefix: Sequence[int], row: str = "row", **fields: Any) -> GenerateRequest:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.remote.remote_engines import client, request, served
-from tests.remote.stand_in_server import StandInServer
-from tests.tiny_models import CONFIGS, byte_tokenizer, greedy, make_engine, random_model
 
 from langgraph_switch.config import Sampling
 from langgraph_switch.engines.base import Engine, LabelRequest, NewToken
 from langgraph_switch.errors import ConfigError, ContextLengthError, InputError
+from tests.remote.remote_engines import client, request, served
+from tests.remote.stand_in_server import StandInServer
+from tests.tiny_models import CONFIGS, byte_tokenizer, greedy, make_engine, random_model
 
 pytestmark = pytest.mark.enable_socket
 
@@ -102,9 +102,7 @@ def test_masked_tokens_never_appear() -> None:
     masked = tuple(set(greedy(model, PROMPTS[0], 20)))
     with served(model) as (_, engine):
         for sampling in (Sampling(temperature=0), Sampling(temperature=2, top_p=1)):
-            one = request(
-                PROMPTS[0], max_new_tokens=40, masked_token_ids=masked, sampling=sampling
-            )
+            one = request(PROMPTS[0], max_new_tokens=40, masked_token_ids=masked, sampling=sampling)
             assert not set(engine.generate([one])[0].token_ids) & set(masked)
 
 
@@ -254,16 +252,16 @@ def print_nothing(_: int, __: NewToken) -> None:
 
 
 def test_too_long_a_prefix_is_refused_with_the_servers_figures() -> None:
-    with served(random_model(), max_model_len=32) as (server, engine):
-        assert engine.max_context_tokens == 32
+    with served(random_model(), max_model_len=100) as (server, engine):
+        assert engine.max_context_tokens == 100
         with pytest.raises(ContextLengthError) as caught:
-            engine.generate([request([1] * 30)])
-        assert (caught.value.num_tokens, caught.value.max_tokens) == (40, 32)
+            engine.generate([request([1] * 98)])
+        assert (caught.value.num_tokens, caught.value.max_tokens) == (108, 100)
         assert "--max-model-len" in str(caught.value)
         with pytest.raises(ContextLengthError):
-            engine.label_logprobs([LabelRequest(row="x", prefix=[1] * 32, labels=((1,),))])
+            engine.label_logprobs([LabelRequest(row="x", prefix=[1] * 100, labels=((1,),))])
         # Room for extra tokens is what the server has left.
-        full = engine.generate([request([1] * 20, max_new_tokens=12, extra_tokens=8)])[0]
+        full = engine.generate([request([1] * 88, max_new_tokens=12, extra_tokens=8)])[0]
         assert len(full.token_ids) <= 12
         assert server.requests[-1]["max_tokens"] == 12
 
