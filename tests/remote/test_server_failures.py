@@ -177,7 +177,7 @@ def test_another_model_behind_the_name_is_refused(missing: tuple[str, ...]) -> N
     with StandInServer({"tiny": other}, abilities=abilities) as server:
         ours = local_tokenizer(make_engine(random_model(), byte_tokenizer()))
         engine = OpenAIEngine(OpenAIEngineSpec(base_url=server.base_url, model="tiny"), ours)
-        with pytest.raises(ConfigError, match="another model as 'tiny'.*tokenizers differ"):
+        with pytest.raises(ConfigError, match=r"another model as 'tiny'.*tokenizers differ"):
             engine.generate([request(PROMPT)])
         with pytest.raises(ConfigError):
             _ = engine.max_context_tokens
