@@ -25,25 +25,16 @@ from langgraph_switch.engines.base import (
     NewToken,
     OnToken,
 )
-from langgraph_switch.engines.completions import (
-    Piece,
-    ServerFacts,
-    generate_extras,
-    generate_fields,
-    read_cached_tokens,
-    read_piece,
-)
-from langgraph_switch.engines.decoding import RowProgress
+from langgraph_switch.engines.completions import ServerFacts
 from langgraph_switch.engines.remote_labels import LabelScorer
+from langgraph_switch.engines.remote_row import RemoteModel, RemoteRow
 from langgraph_switch.engines.remote_tokenizer import (
     LocalTokenizer,
     load_local_tokenizer,
-    prompt_text,
 )
 from langgraph_switch.engines.server import check_key, probe, shared_server
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import ContextLengthError, EngineError, InputError
-from langgraph_switch.seeds import derive_seed
 
 _Token: TypeAlias = tuple[int, NewToken]
 _RETRY_PROBE_S = 10.0
@@ -124,8 +115,7 @@ class OpenAIEngine:
                 self._run(lambda _: self._probed())
             except EngineError:  # Down just now: whoever generates will hear of it.
                 self._next_probe_s = time.monotonic() + _RETRY_PROBE_S
-        known = self._facts.max_model_len if self._facts else None
-        return min(known or self._local.max_context_tokens, self._local.max_context_tokens)
+        return self._known_context_tokens
 
     def generate(
         self, requests: Sequence[GenerateRequest], on_token: OnToken | None = None
@@ -232,83 +222,22 @@ class OpenAIEngine:
                 emit((i, token))
 
         async with _deadline(request.timeout_s, self._spec):
-            facts = await self._probed()
-            progress = RowProgress(index, request, self.tokenizer, on_token)
-            cached: int | None = None
-            while not progress.is_finished:
-                num_before = len(progress.token_ids)
-                last, found = await self._ask(request, facts, progress, streams=emit is not None)
-                cached = found if cached is None else cached
-                if progress.is_finished or not facts.is_exact:
-                    break
-                if len(progress.token_ids) == num_before:
-                    raise EngineError(
-                        f"{self._name!r} ended a text where it should not ({last.ended_at}).",
-                        hint="use a server that knows ignore_eos and stop_token_ids, as vLLM does",
-                    )
-        remembered = cached or 0
-        self._count(len(request.prefix), cached)
-        return progress.continuation(
-            cached_tokens=remembered, prefill_tokens=len(request.prefix) - remembered
-        )
-
-    async def _ask(
-        self, request: GenerateRequest, facts: ServerFacts, progress: RowProgress, *, streams: bool
-    ) -> tuple[Piece, int | None]:
-        """Send what is left of a request and take what comes; return the end and cached tokens."""
-        written = progress.token_ids
-        num_left = request.max_new_tokens + (request.extra_tokens or 0) - len(written)
-        room = self.max_context_known - len(request.prefix) - len(written)
-        seed = derive_seed(request.seed, "", len(written), "rest") if written else request.seed
-        fields = generate_fields(request, facts, max_tokens=min(num_left, room), seed=seed)
-        extras = generate_extras(request, facts)
-        prompt = self._prompt([*request.prefix, *written], facts)
-        server = shared_server(self._spec)
-        may_end_early = request.end_at != "length" or request.extra_tokens is not None
-        if not (streams or may_end_early or (request.stop and not facts.is_exact)):
-            completion = await server.complete(
-                self._spec.model, prompt, extra_body=extras or None, **fields
+            model = RemoteModel(
+                server=shared_server(self._spec),
+                name=self._spec.model,
+                tokenizer=self.tokenizer,
+                facts=await self._probed(),
+                max_context_tokens=self._known_context_tokens,
             )
-            piece = read_piece(completion)
-            self._take(piece, progress, request, facts)
-            return piece, read_cached_tokens(completion)
-        cached: int | None = None
-        last = Piece()
-        async with server.stream(
-            self._spec.model, prompt, extra_body=extras or None, **fields
-        ) as events:
-            async for event in events:
-                piece = read_piece(event)
-                cached = piece.cached_tokens if cached is None else cached
-                self._take(piece, progress, request, facts)
-                last = piece if piece.is_end else last
-                if progress.is_finished and not last.is_end:
-                    break  # The server would go on: leave it.
-        if not last.is_end and not progress.is_finished:
-            raise EngineError(
-                f"The answer of {self._spec.base_url} ({self._spec.model}) broke off.",
-                retryable=True,
-            )
-        return last, cached
+            row = RemoteRow(index, request, model, on_token if emit is not None else None)
+            continuation = await row.finish()
+        self._count(len(request.prefix), row.cached_tokens)
+        return continuation
 
     @property
-    def max_context_known(self) -> int:
-        """The context's length as far as it is known, without asking."""
+    def _known_context_tokens(self) -> int:
         known = self._facts.max_model_len if self._facts else None
         return min(known or self._local.max_context_tokens, self._local.max_context_tokens)
-
-    def _take(
-        self, piece: Piece, progress: RowProgress, request: GenerateRequest, facts: ServerFacts
-    ) -> None:
-        is_exact = facts.is_exact and piece.token_ids is not None
-        ids = piece.token_ids if is_exact else self.tokenizer.encode(piece.text)
-        for token_id in ids or ():
-            progress.accept(token_id)
-        if piece.is_end and piece.ended_at == "eos" and request.eos_token_ids:
-            progress.accept(request.eos_token_ids[0])
-
-    def _prompt(self, ids: list[int], facts: ServerFacts) -> list[int] | str:
-        return ids if facts.takes_token_prompts else prompt_text(self.tokenizer, ids)
 
     def _count(self, num_prompt: int, num_cached: int | None) -> None:
         if num_cached is not None:

@@ -68,7 +68,7 @@ def _engine_error(err: Exception, who: str, key: str | None) -> EngineError:
 
 def _status_error(err: openai.APIStatusError, who: str, key: str | None) -> EngineError:
     status = err.status_code
-    message = _shown(err.message, key)
+    message = _shown(err.message.removeprefix(f"Error code: {status} - "), key)
     if status in {401, 403}:
         hint = "check the key in the environment variable that engine.api_key_env names"
     elif status == 404:  # noqa: PLR2004 - HTTP's "not found"

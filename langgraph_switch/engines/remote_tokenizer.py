@@ -53,7 +53,7 @@ def load_local_tokenizer(source: str, *, revision: str | None = None) -> LocalTo
         source=source,
         tokenizer=tokenizer,
         vocab_size=getattr(model, "vocab_size", None) or _num_ids(tokenizer),
-        eos_token_ids=eos_token_ids(*configs) or _own_eos(tokenizer),
+        eos_token_ids=eos_token_ids(*configs) if configs else _own_eos(tokenizer),
         max_context_tokens=getattr(model, "max_position_embeddings", None) or _UNLIMITED_CONTEXT,
     )
 

@@ -63,11 +63,15 @@ class Server:
 
         Raises:
             EngineError: There is none.
+            ConfigError: It is no answer of such a server.
         """
         async with self._turn(model):
             found = await self._client.completions.create(model=model, prompt=prompt, **fields)
         if not isinstance(found, Completion) or not found.choices:
-            raise EngineError(f"{self.spec.base_url} answered with something else than completions")
+            raise ConfigError(
+                f"{self.spec.base_url} answered with something else than completions.",
+                hint="correct engine.base_url (vLLM's ends in /v1)",
+            )
         return found
 
     @asynccontextmanager

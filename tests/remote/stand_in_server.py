@@ -298,11 +298,18 @@ class _Handler(BaseHTTPRequestHandler):
             state.requests.append(self._body)
             state.in_flight += 1
             state.max_in_flight = max(state.max_in_flight, state.in_flight)
+        self._is_in_flight = True
         try:
             self._complete()
         finally:
-            with state.lock:
-                state.in_flight -= 1
+            self._answered()
+
+    def _answered(self) -> None:
+        """Count the request as answered: before its last bytes, since the next one follows them."""
+        if self._is_in_flight:
+            self._is_in_flight = False
+            with self.server_state.lock:
+                self.server_state.in_flight -= 1
 
     def _complete(self) -> None:
         state, body = self.server_state, self._body
@@ -337,6 +344,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "return_token_ids" in self.server_state.abilities and self._body.get("return_token_ids"):
             choice["prompt_token_ids"] = list(request.prefix)
         usage = self._usage(len(request.prefix), len(ids), found.cached_tokens)
+        self._answered()
         self._send(self._envelope([choice]) | {"usage": usage})
 
     def _stream(self, engine: Engine, request: GenerateRequest) -> None:
@@ -358,6 +366,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (self._body.get("stream_options") or {}).get("include_usage"):
             usage = self._usage(len(request.prefix), len(ids), found.cached_tokens)
             self._event(self._envelope([]) | {"usage": usage})
+        self._answered()
         self._write_chunk(b"data: [DONE]\n\n")
         self._write(b"0\r\n\r\n")
 

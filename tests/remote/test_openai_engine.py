@@ -252,16 +252,16 @@ def print_nothing(_: int, __: NewToken) -> None:
 
 
 def test_too_long_a_prefix_is_refused_with_the_servers_figures() -> None:
-    with served(random_model(), max_model_len=32) as (server, engine):
-        assert engine.max_context_tokens == 32
+    with served(random_model(), max_model_len=100) as (server, engine):
+        assert engine.max_context_tokens == 100
         with pytest.raises(ContextLengthError) as caught:
-            engine.generate([request([1] * 30)])
-        assert (caught.value.num_tokens, caught.value.max_tokens) == (40, 32)
+            engine.generate([request([1] * 98)])
+        assert (caught.value.num_tokens, caught.value.max_tokens) == (108, 100)
         assert "--max-model-len" in str(caught.value)
         with pytest.raises(ContextLengthError):
-            engine.label_logprobs([LabelRequest(row="x", prefix=[1] * 32, labels=((1,),))])
+            engine.label_logprobs([LabelRequest(row="x", prefix=[1] * 100, labels=((1,),))])
         # Room for extra tokens is what the server has left.
-        full = engine.generate([request([1] * 20, max_new_tokens=12, extra_tokens=8)])[0]
+        full = engine.generate([request([1] * 88, max_new_tokens=12, extra_tokens=8)])[0]
         assert len(full.token_ids) <= 12
         assert server.requests[-1]["max_tokens"] == 12
 
