@@ -95,6 +95,7 @@ class StandInServer:
         api_key: str | None = None,
         max_model_len: int | None = None,
         token_delay_s: float = 0.0,
+        port: int = 0,
     ) -> None:
         """Serve engines until `close`.
 
@@ -104,6 +105,7 @@ class StandInServer:
             api_key: Refuse requests without it.
             max_model_len: Tokens of context, where fewer than the engines'.
             token_delay_s: Seconds that every streamed token takes longer.
+            port: Where to listen; 0 takes a free one.
         """
         self.engines = dict(engines)
         self.abilities = abilities
@@ -120,7 +122,7 @@ class StandInServer:
         }
         self._connections: set[socket.socket] = set()
         self._num_rows = 0
-        self._listen(0)
+        self._listen(port)
         self.port = int(self._server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}"
         self.base_url = f"{self.url}/v1"
