@@ -40,7 +40,7 @@ from langgraph_switch.errors import GenerationError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _LONGEST_S = 300.0
-_DOWN_S = 4.0
+_DOWN_S = 6.0
 _PATIENCE_S = 60.0
 _GROWTH, _GROWTH_MB = 0.10, 16.0
 
@@ -123,7 +123,7 @@ def make_chat(servers: Sequence[Server], *, chats: int) -> ChatSwitch:
         "sampling": {"temperature": 0},
         "limits": {"live_traces": chats},
         "failover": {
-            "max_attempts": 4,
+            "max_attempts": 3,
             "initial_wait_s": 0.1,
             "max_wait_s": 2,
             "cooldown_s": 3,
