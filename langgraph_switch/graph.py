@@ -60,6 +60,7 @@ def build_graph(
     names: Sequence[str] | None = None,
     checkpointer: Checkpointer = None,
     threads: Executor | None = None,
+    tells_text: bool = True,
 ) -> SwitchGraph:
     """Compile the state machine of a switch.
 
@@ -75,6 +76,8 @@ def build_graph(
             False: never use the one of a graph that this one runs in.
         threads: Where the steps of awaited runs work; such a graph can only be awaited. Without,
             a graph can be called either way, and awaited runs share the event loop's few threads.
+        tells_text: Whether text is told as it is written; where nobody listens to the custom
+            stream this only costs time.
     """
     graph = StateGraph(
         SwitchState,
@@ -84,7 +87,7 @@ def build_graph(
     )
     load = (lambda: switch) if isinstance(switch, Switch) else switch
     names = switch.config.names if isinstance(switch, Switch) else names or ()
-    nodes = _Nodes(load)
+    nodes = _Nodes(load, tells_text=tells_text)
 
     def add(name: str, node: _Node) -> None:
         graph.add_node(name, node if threads is None else _awaited(node, threads))  # type: ignore[call-overload]
@@ -141,8 +144,9 @@ def recursion_limit(config: SwitchConfig, num_queries: int, max_tokens: int | No
 class _Nodes:
     """The steps of the machine, over one switch."""
 
-    def __init__(self, load: MakeSwitch) -> None:
+    def __init__(self, load: MakeSwitch, *, tells_text: bool) -> None:
         self._variants = SwitchVariants(load)
+        self._tells_text = tells_text
 
     def prepare(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Turn queries into traces; every seed that was left open is drawn here, once."""
@@ -193,8 +197,9 @@ class _Nodes:
                 number = len(turns[position].trace.segments)
                 emitters[position].push(number, decisions[position], token.text)
 
+            listener = on_token if self._tells_text else None
             drafts = _keeping_traces(
-                state, lambda: switch.write(speaker, turns, decisions, on_token)
+                state, lambda: switch.write(speaker, turns, decisions, listener)
             )
             return {
                 "drafts": [
