@@ -108,7 +108,7 @@ class ReplicatedEngine:
             EngineError: All of them did.
         """
         tell = _Relay()
-        batch = ResumableBatch(requests, self.tokenizer, tell)
+        batch = ResumableBatch(requests, self.tokenizer, tell if on_token else None)
         deadline = _deadline(requests)
 
         def send(replica: Engine, rows: Sequence[int], told: Tell) -> Mapping[int, EngineError]:

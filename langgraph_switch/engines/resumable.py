@@ -1,6 +1,7 @@
 """Requests whose progress outlives a failing call: another try goes on from what was shown.
 
 Nothing that a caller has been told is lost, told again or taken back, whichever engine goes on.
+Where nobody listens nothing has been told, and another try begins anew, with the same draws.
 Knows nothing of how often or how soon to try again.
 """
 
@@ -38,7 +39,7 @@ class ResumableBatch:
         Args:
             requests: What is to be written.
             tokenizer: Of the engines that will be asked.
-            on_token: Hears of every token once.
+            on_token: Hears of every token once; None: nobody listens, nothing needs to be kept.
         """
         self._requests = requests
         self._tokenizer = tokenizer
@@ -72,7 +73,8 @@ class ResumableBatch:
             if self._on_token is not None:
                 self._on_token(row, token)
 
-        outcomes = self._outcomes(engine, requests, on_token)
+        listener = None if self._on_token is None else on_token
+        outcomes = self._outcomes(engine, requests, listener)
         errors: dict[int, EngineError] = {}
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, Continuation):
@@ -100,12 +102,12 @@ class ResumableBatch:
         )
 
     def _outcomes(
-        self, engine: Engine, requests: Sequence[GenerateRequest], on_token: OnToken
+        self, engine: Engine, requests: Sequence[GenerateRequest], on_token: OnToken | None
     ) -> Sequence[Continuation | EngineError]:
         if self._is_split and len(requests) > 1:
-            return call_together(
-                [_alone(engine, one, i) for i, one in enumerate(requests)], on_token
-            )
+            is_heard = on_token is not None
+            calls = [_alone(engine, one, i, is_heard=is_heard) for i, one in enumerate(requests)]
+            return call_together(calls, on_token)
         try:
             return engine.generate(requests, on_token)
         except BatchError as err:
@@ -153,9 +155,12 @@ class ResumableBatch:
         return None
 
 
-def _alone(engine: Engine, request: GenerateRequest, index: int) -> Callable[[Tell], Continuation]:
+def _alone(
+    engine: Engine, request: GenerateRequest, index: int, *, is_heard: bool
+) -> Callable[[Tell], Continuation]:
     def call(tell: Tell) -> Continuation:
-        [written] = engine.generate([request], lambda _, token: tell(index, token))
+        listener = (lambda _, token: tell(index, token)) if is_heard else None
+        [written] = engine.generate([request], listener)
         return written
 
     return call
