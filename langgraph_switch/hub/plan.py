@@ -12,7 +12,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
-from langgraph_switch.config import LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.config import CandidateSpec, LMSwitcherSpec, ModelRef, SwitchConfig
 from langgraph_switch.engines.models import resolve_device
 from langgraph_switch.hub.errors import hub_failures
 
@@ -63,6 +63,7 @@ def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan
     """Return what a switch will hold.
 
     Every distinct base is held once; a switcher on a candidate's base adds its adapter alone.
+    What a server has is not held here.
 
     Raises:
         ModelLoadError: A repo cannot be looked at.
@@ -84,10 +85,14 @@ def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan
 
 
 def _references(config: SwitchConfig) -> list[tuple[str, ModelRef]]:
-    found: list[tuple[str, ModelRef]] = [(spec.name, spec) for spec in config.candidates]
+    found: list[tuple[str, ModelRef]] = [
+        (spec.name, spec) for spec in config.candidates if spec.engine is None
+    ]
     switcher = config.switcher
-    if isinstance(switcher, LMSwitcherSpec):
+    if isinstance(switcher, LMSwitcherSpec) and switcher.engine is None:
         base = config.candidate(switcher.candidate) if switcher.candidate else switcher
+        if isinstance(base, CandidateSpec) and base.engine is not None:
+            return found
         own = switcher if switcher.adapter else base
         fields: dict[str, Any] = {
             "model": base.model,

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.remote.stand_in_server import Fault, StandInServer
-from tests.tiny_models import byte_tokenizer, greedy, make_engine, random_model, switch_config
 
 from langgraph_switch import SwitchConfig, SwitchLLM, Trace
 from langgraph_switch.engines.openai_engine import OpenAIEngine
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import embedded_config
 from langgraph_switch.hub.plan import plan_memory
+from tests.remote.remote_engines import client
+from tests.remote.stand_in_server import Fault, StandInServer
+from tests.tiny_models import byte_tokenizer, greedy, make_engine, random_model, switch_config
 
 pytestmark = pytest.mark.enable_socket
 QUESTIONS = [
@@ -69,7 +70,9 @@ def test_it_writes_the_same_wherever_its_models_are(
     assert written(remote) == written(local)
     sampled = {"seed": 11, "temperature": 0.9}
     assert written(remote, **sampled) == written(local, **sampled)
-    on_server = {n for n, c in remote.switch.candidates.items() if isinstance(c.engine, OpenAIEngine)}
+    on_server = {
+        n for n, c in remote.switch.candidates.items() if isinstance(c.engine, OpenAIEngine)
+    }
     assert on_server == set(names) - {"switcher"}
 
 
@@ -94,15 +97,13 @@ def test_the_server_remembers_prefixes(server: StandInServer) -> None:
     assert aligned.cache_use.hit_rate > 0.3
 
 
-def test_a_switcher_may_be_a_candidates_own_server(
-    server: StandInServer, local: SwitchLLM
-) -> None:
+def test_a_switcher_may_be_a_candidates_own_server(server: StandInServer, local: SwitchLLM) -> None:
     own = {"kind": "lm", "candidate": "aligned"}
     remote = SwitchLLM(config=over(server, EVERYBODY[:3], switcher=own))
     expected = SwitchLLM(config=local.config.with_changes(switcher=own))
     assert written(remote) == written(expected)
     adapted = over(server, EVERYBODY[:3], switcher=own | {"adapter": "some/adapter"})
-    with pytest.raises(ConfigError, match="(?s)on a server.*--lora-modules"):
+    with pytest.raises(ConfigError, match=r"(?s)on a server.*--lora-modules"):
         _ = SwitchLLM(config=adapted).switch
 
 
@@ -112,17 +113,11 @@ def test_one_model_in_turns_with_itself_is_its_plain_greedy_text() -> None:
     engine = make_engine(model)
     with StandInServer({"a": engine, "b": engine}) as server:
         names = ("a", "b")
-        clients = {n: remote_engine(server, n) for n in names}
+        clients = {n: client(server, n) for n in names}
         llm = SwitchLLM(config=SwitchConfig.from_dict(config), engines=clients)
         prompt = byte_tokenizer()("hello")["input_ids"]
-        expected = byte_tokenizer().decode(greedy(model, prompt, 40))
+        expected = engine.tokenizer.decode(greedy(model, prompt, 40))
         assert llm.invoke("hello") == expected
-
-
-def remote_engine(server: StandInServer, name: str) -> OpenAIEngine:
-    from tests.remote.remote_engines import client  # noqa: PLC0415 - one user
-
-    return client(server, name)
 
 
 def test_a_configuration_with_engines_survives_its_file(

@@ -150,6 +150,19 @@ def test_switching_between_servers_writes_what_this_process_writes(
     assert cached / prompts > 0.2
 
 
+def test_a_long_prompt_is_read_once_per_model(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote = SwitchLLM(config=served.remote)
+    result = remote.generate([" ".join(QUESTIONS * 8)])
+    trace = Trace.from_json((result.generations[0][0].generation_info or {})["trace"])
+    cached = sum(segment.cached_tokens for segment in trace.segments)
+    prompts = cached + sum(segment.prefill_tokens for segment in trace.segments)
+    with capsys.disabled():
+        print(f"\nlong prompt: {cached} of {prompts} prompt tokens, {cached / prompts:.0%}")
+    assert cached / prompts > 0.5
+
+
 def test_a_streamed_answer_is_the_same(served: Served) -> None:
     remote = SwitchLLM(config=served.remote)
     for question in QUESTIONS[:2]:
