@@ -7,7 +7,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM_PYTHON ?= python3.11
 VLLM_INSTALLED := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-browser test-vllm notebooks lint types docs docs-check benchmark tiny clean
+.PHONY: demo test test-browser test-vllm test-ray notebooks lint types docs docs-check benchmark tiny clean
 
 demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
@@ -30,6 +30,9 @@ test-vllm: $(INSTALLED)  ## real vLLM servers on this machine's CPU, in an envir
 	  echo "**************************************************************************"; \
 	  test -n "$$CI"; \
 	fi
+
+test-ray: $(INSTALLED)  ## rollouts and evaluation on a Ray cluster of this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
 
 notebooks: $(INSTALLED)  ## execute the notebooks on the embedded family
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:socket -p no:asyncio -o addopts= --nbmake notebooks

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langgraph_switch.config import CandidateSpec, Sampling, SwitchConfig
-from langgraph_switch.engines.base import Engine, GenerateRequest
+from langgraph_switch.engines.base import Engine, GenerateRequest, HiddenRequest
 from langgraph_switch.errors import ContextLengthError
 from langgraph_switch.prompts.candidate import CandidatePrompt
 from langgraph_switch.prompts.handover import response_ids
@@ -52,6 +52,14 @@ class Candidate:
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )
 
+    def hidden_request(self, turn: Turn) -> HiddenRequest:
+        """Return what the engine needs to show what this candidate makes of a trace."""
+        return HiddenRequest(
+            row=self.row(turn.row),
+            prefix=[*self.prompt.encode(turn.trace), *response_ids(turn.trace, self.engine)],
+            fork_of=self.row(turn.fork_of) if turn.fork_of else None,
+        )
+
     @property
     def reads_tools(self) -> bool:
         """Whether this candidate is told which tools there are."""
@@ -71,18 +79,22 @@ class Candidate:
         Raises:
             ContextLengthError: Prompt and response need more tokens than the context holds.
         """
-        num_prompt = len(self.prompt.encode(trace))
+        num_tokens = self.num_tokens(trace)
         limit = self.engine.max_context_tokens
-        if num_prompt + trace.max_tokens > limit:
-            room = limit - num_prompt
+        if num_tokens > limit:
+            room = limit - num_tokens + trace.max_tokens
             raise ContextLengthError(
                 self.name,
-                num_tokens=num_prompt + trace.max_tokens,
+                num_tokens=num_tokens,
                 max_tokens=limit,
                 hint=f"set max_tokens to at most {room}, or shorten the query"
                 if room > 0
                 else f"shorten the query by {1 - room} tokens or more: it leaves no room",
             )
+
+    def num_tokens(self, trace: Trace) -> int:
+        """Return how many tokens prompt and response have at most."""
+        return len(self.prompt.encode(trace)) + trace.max_tokens
 
     def release(self, rows: Sequence[str]) -> None:
         """Forget what the engine remembers of traces."""

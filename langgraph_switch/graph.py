@@ -137,8 +137,8 @@ def recursion_limit(config: SwitchConfig, num_queries: int, max_tokens: int | No
     In the worst case every segment has one token and every other candidate is silent before it.
     """
     longest = max_tokens or config.max_tokens
-    waves = -(-num_queries // config.limits.live_traces)
-    return 10 + 3 * waves * longest * len(config.candidates)
+    # In the worst case memory holds one trace at a time.
+    return 10 + 3 * num_queries * longest * len(config.candidates)
 
 
 class _Nodes:
@@ -162,7 +162,11 @@ class _Nodes:
         for trace in traces:
             switch.check(trace)
         beginning = Beginning(traces=[trace.to_json() for trace in traces])
-        return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": [beginning]}
+        return {
+            "run_id": state.get("run_id") or uuid.uuid4().hex,
+            "num_live": switch.num_live(traces),
+            "traces": [beginning],
+        }
 
     def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
@@ -259,7 +263,7 @@ def _live_traces(state: SwitchState, config: SwitchConfig) -> list[tuple[int, Tr
     live: list[tuple[int, Trace]] = []
     stuck: list[tuple[int, Trace]] = []
     for index, data in enumerate(state["traces"]):
-        if data["finish_reason"] or len(live) == config.limits.live_traces:
+        if data["finish_reason"] or len(live) == state["num_live"]:
             continue
         trace = Trace.from_json(data)
         (stuck if is_stuck(trace, config) else live).append((index, trace))

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from langgraph_switch.engines.kv import GROWTH_TOKENS, BatchCache, KVRow, empty_columns
+from langgraph_switch.engines.kv import BatchCache, KVRow, empty_columns
+from langgraph_switch.engines.memory import row_capacity
 from langgraph_switch.engines.stages import Stage, plan_stages
 
 # Bounds the activations and the mask of one pass over a long prompt.
@@ -57,7 +58,7 @@ class RowBatch:
         """
         self._model = model
         self._device = model.device
-        self._cache_argument = _cache_argument(type(model).forward)
+        self._cache_argument = cache_argument(type(model).forward)
         self.rows = list(rows)
         self._prefixes = prefixes
         self._indices = list(range(len(rows)))  # Rows still in the batch.
@@ -131,7 +132,7 @@ class RowBatch:
         if len(self.rows) == 1:
             row = self.rows[0]
             row.reserve(capacity)
-            size = max(capacity + GROWTH_TOKENS, row.capacity)
+            size = max(row_capacity(capacity), row.capacity)
             return BatchCache(row.layers, capacity=size, batch_size=1)
         known = next((row.layers for row in self.rows if row.layers), [])
         layers = []
@@ -289,7 +290,7 @@ def _sliding_windows(model: PreTrainedModel) -> dict[str, int | None]:
 
 
 @cache
-def _cache_argument(forward: Callable[..., Any]) -> str:
+def cache_argument(forward: Callable[..., Any]) -> str:
     """Return what a model calls its cache: transformers 5.24 renamed the argument."""
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
@@ -317,10 +318,11 @@ def _append_columns(
     if row.layers:
         row.reserve(used + count)
     else:
+        capacity = row_capacity(used + count)
         row.layers = [
             (
-                empty_columns(keys, used + count + GROWTH_TOKENS, batch_size=1),
-                empty_columns(values, used + count + GROWTH_TOKENS, batch_size=1),
+                empty_columns(keys, capacity, batch_size=1),
+                empty_columns(values, capacity, batch_size=1),
             )
             for keys, values in tensors
         ]

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-GROWTH_TOKENS = 64
-"""Room that a row gets beyond what it needs at once."""
+from langgraph_switch.engines.memory import row_capacity
 
 
 @dataclass(slots=True)
@@ -59,7 +58,7 @@ class KVRow:
         """Make room for `num_tokens` in all, keeping what is there."""
         if not self.layers or self.capacity >= num_tokens:
             return
-        capacity = max(num_tokens, self.capacity + self.capacity // 2) + GROWTH_TOKENS
+        capacity = row_capacity(num_tokens)
         used = len(self.token_ids)
         for index, (keys, values) in enumerate(self.layers):
             self.layers[index] = (_grown(keys, used, capacity), _grown(values, used, capacity))

@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_models import CONFIGS, random_model
 
 from langgraph_switch.engines import batch as batch_module
 from langgraph_switch.engines.batch import RowBatch
 from langgraph_switch.engines.kv import KVRow
 from langgraph_switch.engines.stages import plan_stages
-from tests.tiny_models import CONFIGS, random_model
 
 LACKING = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
