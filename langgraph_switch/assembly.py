@@ -5,8 +5,10 @@ Knows nothing of how a response is written.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from langgraph_switch.candidates import Candidate
 from langgraph_switch.config import (
@@ -18,8 +20,11 @@ from langgraph_switch.config import (
     RandomSwitcherSpec,
     SwitchConfig,
 )
-from langgraph_switch.engines.base import Engine
+from langgraph_switch.engine_specs import EngineSpec, OpenAIEngineSpec
+from langgraph_switch.engines.base import Engine, ScoresNoLabels
+from langgraph_switch.engines.replicated import ReplicatedEngine
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.prompts.candidate import SwitchWarning
 from langgraph_switch.switchers.base import Switcher
 from langgraph_switch.switchers.lm import LMSwitcher
 from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
@@ -27,6 +32,8 @@ from langgraph_switch.switchers.simple import FixedSwitcher, RandomSwitcher
 if TYPE_CHECKING:
     from langgraph_switch.engines.pool import ModelPool
 
+_ANNOUNCED: WeakSet[ScoresNoLabels] = WeakSet()
+"""Engines whose lacks have been told: once is enough for all switches that share them."""
 SWITCHER: Literal["switcher"] = "switcher"
 """The key under which given engines may hold the LM switcher's."""
 
@@ -68,7 +75,17 @@ class Assembly:
         Raises:
             ModelLoadError: Its model, adapter or tokenizer cannot be loaded.
         """
-        return self._given.get(spec.name) or self._load(spec, name=spec.name)
+        given = self._given.get(spec.name)
+        engine = given or self._made(spec, spec.engine, name=spec.name)
+        text_only = _text_only(engine)
+        if text_only is not None and text_only not in _ANNOUNCED:
+            _ANNOUNCED.add(text_only)
+            warnings.warn(
+                f"candidate {spec.name!r} goes without {text_only.lacks}.",
+                SwitchWarning,
+                stacklevel=3,
+            )
+        return engine
 
     def switcher(self) -> Switcher:
         """Return the policy that the configuration describes.
@@ -85,8 +102,15 @@ class Assembly:
             case FixedSwitcherSpec(order=order):
                 return FixedSwitcher(names, order)
             case LMSwitcherSpec() as spec:
+                engine = self._switcher_engine(spec)
+                if _text_only(engine) is not None:
+                    raise ConfigError(
+                        f"{engine.name!r} gives no label probabilities: it cannot be the "
+                        "switcher's model.",
+                        hint="give the switcher a checkpoint of its own",
+                    )
                 return LMSwitcher(
-                    self._switcher_engine(spec),
+                    engine,
                     names,
                     prompt=spec.prompt,
                     sampling=spec.sampling,
@@ -111,9 +135,41 @@ class Assembly:
     def _switcher_engine(self, spec: LMSwitcherSpec) -> Engine:
         if SWITCHER in self._given:
             return self._given[SWITCHER]
-        if spec.adapter is None and (engine := self._given.get(spec.candidate or "")):
-            return engine
-        return self._load(self._config.switcher_model(spec), name=SWITCHER)
+        if spec.engine is None and spec.candidate is not None:
+            if spec.adapter is None and (engine := self._given.get(spec.candidate)):
+                return engine
+            served = self._config.candidate(spec.candidate).engine
+            if served is not None:
+                self._refuse_adapter(spec)
+                return self._made(self._config.switcher_model(spec), served, name=SWITCHER)
+        return self._made(self._config.switcher_model(spec), spec.engine, name=SWITCHER)
+
+    def _refuse_adapter(self, spec: LMSwitcherSpec) -> None:
+        if spec.adapter is not None:
+            raise ConfigError(
+                f"The switcher is an adapter on candidate {spec.candidate!r}, whose weights are on "
+                "a server.",
+                hint="serve the adapter there (vLLM: --enable-lora --lora-modules NAME=PATH) and "
+                'name it: "engine": {"kind": "openai", "base_url": ..., "model": "NAME"}',
+            )
+
+    def _made(self, ref: ModelRef, engine: EngineSpec | None, *, name: str) -> Engine:
+        """Return an engine of the kind that is asked for."""
+        match engine:
+            case None:
+                return self._load(ref, name=name)
+            case OpenAIEngineSpec():
+                from langgraph_switch.engines.openai_engine import (  # noqa: PLC0415 - an extra
+                    make_openai_engine,
+                )
+
+                source = self._config.resolve_model(ref.model)
+                made = [
+                    make_openai_engine(server, source, revision=ref.revision, name=name)
+                    for server in engine.servers
+                ]
+                cooldown_s = self._config.failover.cooldown_s
+                return ReplicatedEngine(made, cooldown_s=cooldown_s) if made[1:] else made[0]
 
     def _load(self, ref: ModelRef, *, name: str) -> Engine:
         from langgraph_switch.engines.pool import ModelPool  # noqa: PLC0415 - imports torch
@@ -145,3 +201,8 @@ def _names(trusted: Collection[str], known: set[str]) -> frozenset[str]:
             hint=f"use the names {', '.join(sorted(known))}",
         )
     return frozenset(trusted)
+
+
+def _text_only(engine: Engine) -> ScoresNoLabels | None:
+    one = engine.replicas[0] if isinstance(engine, ReplicatedEngine) else engine
+    return one if isinstance(one, ScoresNoLabels) else None

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from langgraph_switch._version import __version__
+from langgraph_switch.engine_specs import EngineSpec, with_tokenizer_source
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.validation import validated
 
@@ -44,7 +45,10 @@ SegmentBoundary: TypeAlias = Literal["length", "sentence", "step", "code"]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Input is hidden in errors: a key that was put into the wrong place must not be shown.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class Sampling(_Frozen):
@@ -139,6 +143,15 @@ class CandidateSpec(ModelRef):
     """What its end-of-sequence token does: end the response, end its own segment, or nothing
     (it is masked: a base model's end of document is no end of turn). `auto`: the anchor ends
     the response, anybody else its own segment."""
+    engine: EngineSpec | None = None
+    """A server that has the weights, instead of this process. `model` then names the tokenizer
+    alone, by default the engine's own `model`."""
+
+    _tokenizer_source = model_validator(mode="before")(with_tokenizer_source)
+
+    timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds for one of its segments, new tries included; then somebody else goes on. Overrides
+    `failover.timeout_s`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +189,15 @@ class LMSwitcherSpec(_Frozen):
     sampling: Sampling = Sampling(temperature=1.0, top_p=0.9)
     trained_on: tuple[TrainedOn, ...] | None = None
     """The candidates of its rollouts, in the order in which it knows them as model 0, 1, 2 ..."""
+    engine: EngineSpec | None = None
+    """A server that has the weights, adapter included; `model` or `candidate` then names the
+    tokenizer alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokenizer_source(cls, data: Any) -> Any:
+        is_a_candidates = isinstance(data, dict) and data.get("candidate")
+        return data if is_a_candidates else with_tokenizer_source(data)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -262,6 +284,26 @@ class PolicySpec(_Frozen):
     """The last speaker keeps the floor while its probability is above this."""
 
 
+class FailoverSpec(_Frozen):
+    """What happens when an engine fails in the middle of an answer."""
+
+    enabled: bool = True
+    """Try again, then let somebody else go on; otherwise the first error ends the answer."""
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    """Calls for one segment, the first included; only errors that may pass are tried again."""
+    initial_wait_s: float = Field(default=0.5, ge=0)
+    """Longest wait before the second call; it doubles from call to call, and is drawn at random
+    below that."""
+    max_wait_s: float = Field(default=8, ge=0)
+    """Longest wait between two calls. A server that asks for more is not waited for."""
+    timeout_s: float = Field(default=120, gt=0)
+    """Seconds for one segment, new tries included."""
+    cooldown_s: float = Field(default=30, ge=0)
+    """Seconds for which nobody asks a candidate that has failed, as long as others are there."""
+    without_switcher: Literal["anchor", "last_speaker", "error"] = "anchor"
+    """Who writes while the switcher's own model fails."""
+
+
 class LimitsSpec(_Frozen):
     """What the machine may be asked for."""
 
@@ -297,6 +339,7 @@ class SwitchConfig(_Frozen):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Seed of every draw; None draws a new one per call and records it."""
     limits: LimitsSpec = LimitsSpec()
+    failover: FailoverSpec = FailoverSpec()
 
     _base_dir: Path | None = PrivateAttr(default=None)
 
@@ -390,6 +433,16 @@ class SwitchConfig(_Frozen):
         if candidate.eos != "auto":
             return candidate.eos
         return "end_response" if candidate.name == self.anchor_name else "end_segment"
+
+    def timeout_of(self, candidate: CandidateSpec) -> float:
+        """Return the seconds that a candidate has for a segment."""
+        return candidate.timeout_s or self.failover.timeout_s
+
+    def is_served(self, switcher: LMSwitcherSpec) -> bool:
+        """Return whether a server holds the switcher's weights, or those of its candidate."""
+        if switcher.engine is not None:
+            return True
+        return bool(switcher.candidate and self.candidate(switcher.candidate).engine)
 
     def sampling_of(self, candidate: CandidateSpec) -> Sampling:
         """Return how a candidate's tokens are drawn."""

@@ -100,7 +100,22 @@ class UnsafeWeightsError(ModelLoadError):
 
 
 class EngineError(SwitchError):
-    """An engine failed while it was working."""
+    """An engine failed while it was working.
+
+    Attributes:
+        retry_after_s: Seconds for which a server has asked to be left alone, if it has.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
+        self.retry_after_s = retry_after_s
 
 
 class EngineOutOfMemoryError(EngineError):

@@ -6,6 +6,7 @@ Knows nothing of models, prompts or graphs.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,64 @@ def silent_candidates(trace: Trace) -> frozenset[str]:
     for segment in reversed(trace.segments):
         if segment.token_ids:
             break
-        silent.add(segment.speaker)
+        if segment.finish_reason != "failed":
+            silent.add(segment.speaker)
     return frozenset(silent)
+
+
+def recent_failures(trace: Trace) -> Counter[str]:
+    """Return how often each candidate has failed since somebody last ended a segment well."""
+    failures: Counter[str] = Counter()
+    for segment in reversed(trace.segments):
+        if segment.finish_reason == "failed":
+            failures[segment.speaker] += 1
+        elif segment.token_ids and segment.decided_by != "cue":
+            break
+    return failures
+
+
+def is_stuck(trace: Trace, config: SwitchConfig) -> bool:
+    """Return whether everybody who could go on has failed, each as often as the others."""
+    failures = recent_failures(trace)
+    if not failures or trace.is_finished:
+        return False
+    counts = {failures[name] for name in _not_silent(trace, config)}
+    return len(counts) == 1 and 0 not in counts
+
+
+def stand_in(
+    trace: Trace,
+    config: SwitchConfig,
+    *,
+    probabilities: tuple[float, ...] | None = None,
+    away: Collection[str] = (),
+) -> Decision:
+    """Return who goes on in place of somebody who cannot.
+
+    Of those who have failed least: whom the switcher thought most probable; the anchor, where it
+    was not asked; the first of the configuration.
+
+    Args:
+        trace: The response so far.
+        config: The rules.
+        probabilities: What the switcher said; by default what it said of a segment that failed.
+        away: Who is asked only if nobody else is left.
+    """
+    if probabilities is None and recent_failures(trace):
+        probabilities = trace.segments[-1].probabilities
+    failures = recent_failures(trace)
+    open_to = _not_silent(trace, config) or list(config.names)
+    least = min(failures[name] for name in open_to)
+    open_to = [name for name in open_to if failures[name] == least]
+    open_to = [name for name in open_to if name not in away] or open_to
+    weights = dict(zip(config.names, probabilities or [0.0] * len(config.names), strict=True))
+    speaker = max(open_to, key=lambda name: (weights[name], name == config.anchor_name))
+    return Decision(speaker=speaker, decided_by="failover", probabilities=probabilities)
+
+
+def _not_silent(trace: Trace, config: SwitchConfig) -> list[str]:
+    silent = silent_candidates(trace)
+    return [name for name in config.names if name not in silent]
 
 
 def is_last_segment(trace: Trace, config: SwitchConfig) -> bool:
@@ -42,11 +99,18 @@ def is_last_segment(trace: Trace, config: SwitchConfig) -> bool:
 
 def ruled_decision(trace: Trace, config: SwitchConfig) -> Decision | None:
     """Return whose turn it is where a rule says so and nobody is asked."""
+    if (failed := recent_failures(trace)) and (
+        trace.segments[-1].finish_reason == "failed"
+        or failed.keys() | silent_candidates(trace) >= set(config.names)
+    ):
+        return stand_in(trace, config)
     if _is_inside_block(trace, config):
         return Decision(speaker=trace.segments[-1].speaker, decided_by="block")
     is_first = _anchor_opens(trace, config) and not trace.segments
     is_last = config.anchor.last and is_last_segment(trace, config)
     if not (is_first or is_last) or config.anchor_name in silent_candidates(trace):
+        return None
+    if config.anchor_name in failed:
         return None
     return Decision(speaker=config.anchor_name, decided_by="anchor")
 
@@ -127,8 +191,12 @@ def response_end(trace: Trace, config: SwitchConfig) -> ResponseEnd | None:
         return "eos"
     if trace.num_tokens_left <= 0:
         return "length"
-    if silent_candidates(trace) >= set(config.names):
+    silent = silent_candidates(trace)
+    if silent >= set(config.names):
         return "silence"
+    has_answer = any(segment.text for segment in trace.segments)
+    if silent and has_answer and silent | recent_failures(trace).keys() >= set(config.names):
+        return "silence"  # Who is there has nothing to add.
     return None
 
 

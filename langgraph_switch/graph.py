@@ -23,7 +23,7 @@ from langgraph_switch.config import SwitchConfig
 from langgraph_switch.context import MakeSwitch, SwitchContext, SwitchVariants, with_defaults
 from langgraph_switch.engines.base import NewToken
 from langgraph_switch.errors import EngineError, GenerationError, InputError
-from langgraph_switch.floor import Decision
+from langgraph_switch.floor import Decision, is_stuck
 from langgraph_switch.queries import trace_from_query
 from langgraph_switch.state import (
     Beginning,
@@ -171,7 +171,7 @@ class _Nodes:
     def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
         switch = self._variants.switch(runtime.context)
-        live = _live_traces(state)
+        live = _live_traces(state, switch.config)
         turns = [_turn(state, index, trace) for index, trace in live]
         decisions = _keeping_traces(state, lambda: switch.decide(turns))
         for (index, trace), decision in zip(live, decisions, strict=True):
@@ -255,10 +255,19 @@ def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequ
     return route_to_speakers
 
 
-def _live_traces(state: SwitchState) -> list[tuple[int, Trace]]:
-    """Return the first unfinished traces: as one ends, the next of the queue joins in."""
-    open_indices = [i for i, trace in enumerate(state["traces"]) if not trace["finish_reason"]]
-    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[: state["num_live"]]]
+def _live_traces(state: SwitchState, config: SwitchConfig) -> list[tuple[int, Trace]]:
+    """Return the first unfinished traces: as one ends, the next of the queue joins in.
+
+    Traces for which everybody has failed wait until the others have ended.
+    """
+    live: list[tuple[int, Trace]] = []
+    stuck: list[tuple[int, Trace]] = []
+    for index, data in enumerate(state["traces"]):
+        if data["finish_reason"] or len(live) == state["num_live"]:
+            continue
+        trace = Trace.from_json(data)
+        (stuck if is_stuck(trace, config) else live).append((index, trace))
+    return live or stuck
 
 
 def row_name(run_id: str, index: int) -> str:

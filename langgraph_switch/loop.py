@@ -12,7 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from langgraph_switch.floor import Decision
+from langgraph_switch.errors import EngineError, GenerationError
+from langgraph_switch.floor import Decision, is_stuck
 from langgraph_switch.switch import Draft, Switch
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.trace import Trace
@@ -36,23 +37,40 @@ def finish_traces(
 
     Returns:
         The finished traces, in the order of `turns`.
+
+    Raises:
+        GenerationError: An engine failed and nobody could go on; carries every trace. Traces that
+            can be finished are finished first.
     """
     traces = [turn.trace for turn in turns]
     waiting = deque(index for index, trace in enumerate(traces) if not trace.is_finished)
     limit = live_traces or switch.num_live(traces)
     live: list[int] = []
-    while waiting or live:
-        while waiting and len(live) < limit:
-            live.append(waiting.popleft())
-        current = [replace(turns[index], trace=traces[index]) for index in live]
-        for index, trace in zip(live, next_segments(switch, current), strict=True):
-            traces[index] = trace
-        ended = [index for index in live if traces[index].is_finished]
-        switch.release([turns[index].row for index in ended])
-        live = [index for index in live if not traces[index].is_finished]
-        for index in ended:
-            if on_end is not None:
-                on_end(index, traces[index])
+    stuck: list[int] = []
+    try:
+        while waiting or live:
+            while waiting and len(live) < limit:
+                live.append(waiting.popleft())
+            current = [replace(turns[index], trace=traces[index]) for index in live]
+            for index, trace in zip(live, next_segments(switch, current), strict=True):
+                traces[index] = trace
+            ended = [index for index in live if traces[index].is_finished]
+            switch.release([turns[index].row for index in ended])
+            stuck += [index for index in live if is_stuck(traces[index], switch.config)]
+            live = [i for i in live if not traces[i].is_finished and i not in stuck]
+            for index in ended:
+                if on_end is not None:
+                    on_end(index, traces[index])
+        if stuck:
+            switch.decide([replace(turns[index], trace=traces[index]) for index in stuck])
+    except EngineError as err:
+        switch.release([turn.row for turn in turns])
+        raise GenerationError(
+            f"The response broke off. {err.message}",
+            traces=traces,
+            hint=err.hint,
+            retryable=err.retryable,
+        ) from err
     return traces
 
 

@@ -30,5 +30,7 @@ def solo(switch: Switch, name: str, *, engine: Engine | None = None) -> Switch:
         seed=switch.config.seed,
         stop=switch.config.stop,
         limits=switch.config.limits,
+        failover=switch.config.failover,
     )
-    return Switch(config, engines={name: engine or switch.candidates[name].engine})
+    engines = {name: engine or switch.candidates[name].engine}
+    return Switch(config, engines=engines, health=None if engine else switch.health)

@@ -12,19 +12,29 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from langgraph_switch.assembly import Assembly
+from langgraph_switch.assembly import SWITCHER, Assembly
 from langgraph_switch.candidates import Candidate
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.engines.base import Continuation, Engine, HoldsRows, OnToken
-from langgraph_switch.errors import ConfigError, InputError
+from langgraph_switch.engines.base import (
+    Continuation,
+    Engine,
+    GenerateRequest,
+    HoldsRows,
+    OnToken,
+)
+from langgraph_switch.errors import ConfigError, EngineError, InputError
+from langgraph_switch.failover import Failover, Health
 from langgraph_switch.floor import (
     Decision,
     cut_at_stop,
     draw_speaker,
+    is_stuck,
     needs_cue,
+    recent_failures,
     response_end,
     ruled_decision,
     silent_candidates,
+    stand_in,
 )
 from langgraph_switch.seeds import derive_uniform
 from langgraph_switch.switchers.base import Switcher, Turn
@@ -55,6 +65,7 @@ class Switch:
         engines: Mapping[str, Engine] | None = None,
         switcher: Switcher | None = None,
         trust_remote_code: Collection[str] = (),
+        health: Health | None = None,
     ) -> None:
         """Put a switch together, loading what is not given.
 
@@ -63,6 +74,7 @@ class Switch:
             engines: Engines by candidate name (and `switcher`), instead of loading models.
             switcher: A policy of your own, instead of the one that `config` describes.
             trust_remote_code: Candidates (and `switcher`) whose own code may be run.
+            health: Who has failed lately, where another switch has the same engines.
 
         Raises:
             ModelLoadError: A model, adapter or tokenizer cannot be loaded.
@@ -76,6 +88,8 @@ class Switch:
         }
         self._bare_switcher = switcher or assembly.switcher()
         self.switcher = with_policy(self._bare_switcher, config)
+        self.health = health or Health()
+        self._failover = Failover(config.failover, self.health) if config.failover.enabled else None
         self._check_tokenizers()
         fingerprints = {c.engine.tokenizer.fingerprint for c in self.candidates.values()}
         self._has_many_tokenizers = len(fingerprints) > 1
@@ -88,13 +102,27 @@ class Switch:
         is_same = config.switcher == self.config.switcher
         engines = {name: candidate.engine for name, candidate in self.candidates.items()}
         return type(self)(
-            config, engines=engines, switcher=self._bare_switcher if is_same else None
+            config,
+            engines=engines,
+            switcher=self._bare_switcher if is_same else None,
+            health=self.health,
         )
 
     def with_switcher(self, switcher: Switcher) -> Self:
         """Return the same candidates under another policy; engines and their memory are shared."""
         other = copy.copy(self)
         other.switcher = switcher
+        return other
+
+    def without_hand_over(self) -> Self:
+        """Return the same switch for measurements: tries again, and then raises.
+
+        What somebody else has written in a candidate's place says nothing about the candidate.
+        """
+        other = copy.copy(self)
+        if self._failover is not None:
+            retries = Failover(self.config.failover, self.health, hands_over=False)
+            other._failover = retries  # noqa: SLF001
         return other
 
     def check(self, trace: Trace) -> None:
@@ -131,21 +159,26 @@ class Switch:
         return limit
 
     def decide(self, turns: Sequence[Turn]) -> list[Decision]:
-        """Return who writes the next segment of each trace; the switcher is asked once."""
-        decisions = [ruled_decision(turn.trace, self.config) for turn in turns]
-        asked = [turn for turn, d in zip(turns, decisions, strict=True) if d is None]
-        if asked:
-            started = time.perf_counter()
-            probabilities = self.switcher.probabilities(asked)
-            decide_s = time.perf_counter() - started
-            drawn = iter(
-                [
-                    self._draw(turn.trace, p, decide_s)
-                    for turn, p in zip(asked, probabilities, strict=True)
-                ]
-            )
-            decisions = [next(drawn) if d is None else d for d in decisions]
-        return [decision for decision in decisions if decision is not None]
+        """Return who writes the next segment of each trace; the switcher is asked once.
+
+        Raises:
+            EngineError: A trace is stuck (`floor.is_stuck`): everybody has just failed. Decided
+                again, it is tried once more.
+        """
+        for turn in turns:
+            if is_stuck(turn.trace, self.config) and self.health.forget_broken([turn.row]):
+                raise self._all_failed()
+        ruled = [ruled_decision(turn.trace, self.config) for turn in turns]
+        asked = [turn for turn, d in zip(turns, ruled, strict=True) if d is None]
+        drawn = iter(self._ask(asked) if asked else ())
+        decisions = [next(drawn) if d is None else d for d in ruled]
+        away = self.health.cooling(self.config.names) if self._failover else frozenset()
+        if not away:
+            return decisions
+        return [
+            self._if_there(turn.trace, decision, away)
+            for turn, decision in zip(turns, decisions, strict=True)
+        ]
 
     def with_cues(self, speaker: str, turns: Sequence[Turn]) -> list[Turn]:
         """Return the turns with the answer cue written down, where one is due."""
@@ -174,8 +207,11 @@ class Switch:
             for turn in turns
         ]
         started = time.perf_counter()
-        written = candidate.engine.generate(requests, on_token)
+        written = self._generate(candidate, requests, on_token)
         generate_s = time.perf_counter() - started
+        for turn, one in zip(turns, written, strict=True):
+            if one.finish_reason == "failed":
+                self.health.mark_broken(turn.row)
         return [
             Draft(_segment(candidate, one, decision, generate_s), one.pending_text)
             for one, decision in zip(written, decisions, strict=True)
@@ -198,6 +234,28 @@ class Switch:
         for candidate in self.candidates.values():
             candidate.release(rows)
         self.switcher.release(rows)
+        self.health.forget_broken(rows)
+
+    def _generate(
+        self, candidate: Candidate, requests: Sequence[GenerateRequest], on_token: OnToken | None
+    ) -> list[Continuation]:
+        if self._failover is None:
+            return candidate.engine.generate(requests, on_token)
+        timeout_s = self.config.timeout_of(self.config.candidate(candidate.name))
+        return self._failover.generate(
+            candidate.name, candidate.engine, requests, on_token, timeout_s=timeout_s
+        )
+
+    def _all_failed(self) -> EngineError:
+        errors = self.health.errors(self.config.names)
+        said = [f"{name}: {error.message}" for name, error in errors.items()]
+        whole = EngineError(
+            " ".join(["Every candidate has failed.", *said]),
+            hint=next((error.hint for error in errors.values() if error.hint), ""),
+            retryable=any(error.retryable for error in errors.values()),
+        )
+        whole.__cause__ = next(iter(errors.values()), None)
+        return whole
 
     def _check_tokenizers(self) -> None:
         """Refuse a candidate that reads other tokens than the one it was published as."""
@@ -219,13 +277,25 @@ class Switch:
                 "template knows tools",
             )
 
+    def _ask(self, turns: Sequence[Turn]) -> list[Decision]:
+        """Return the switcher's decisions; a rule's, where it fails."""
+        started = time.perf_counter()
+        if self._failover is None:
+            found: list[tuple[float, ...]] | None = self.switcher.probabilities(turns)
+        else:
+            found = self._failover.ask(SWITCHER, lambda: self.switcher.probabilities(turns))
+        decide_s = time.perf_counter() - started
+        if found is None:
+            return [self._without_switcher(turn.trace) for turn in turns]
+        return [self._draw(turn.trace, p, decide_s) for turn, p in zip(turns, found, strict=True)]
+
     def _draw(self, trace: Trace, probabilities: tuple[float, ...], decide_s: float) -> Decision:
         speaker = draw_speaker(
             self.config.names,
             probabilities,
             self.switcher.sampling,
             uniform=derive_uniform(trace.seed, trace.trace_id, len(trace.segments), "speaker"),
-            excluded=silent_candidates(trace),
+            excluded=silent_candidates(trace) | recent_failures(trace).keys(),
         )
         return Decision(
             speaker=speaker,
@@ -233,6 +303,23 @@ class Switch:
             probabilities=probabilities,
             decide_s=decide_s,
         )
+
+    def _without_switcher(self, trace: Trace) -> Decision:
+        """Return whose turn it is while the switcher's model fails."""
+        decision = stand_in(trace, self.config)
+        keeps = self.config.failover.without_switcher == "last_speaker" and trace.segments
+        last = trace.segments[-1].speaker if keeps else decision.speaker
+        is_barred = last in silent_candidates(trace) | recent_failures(trace).keys()
+        return decision if is_barred else replace(decision, speaker=last)
+
+    def _if_there(self, trace: Trace, decision: Decision, away: Collection[str]) -> Decision:
+        """Return the decision, or a stand-in for a speaker who is on cooldown."""
+        if decision.speaker not in away:
+            return decision
+        found = stand_in(trace, self.config, probabilities=decision.probabilities, away=away)
+        if found.speaker in away:  # Nobody is there: a try costs nothing.
+            return decision
+        return replace(found, decide_s=decision.decide_s)
 
     def _cue(self, trace: Trace, candidate: Candidate) -> Segment | None:
         """Return the answer cue as a segment, where it is due and leaves room for an answer."""

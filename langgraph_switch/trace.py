@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 DecidedBy: TypeAlias = Literal["anchor", "switcher", "random", "fixed", "cue", "failover", "block"]
-SegmentEnd: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar"]
+SegmentEnd: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar", "failed"]
 ResponseEnd: TypeAlias = Literal["length", "eos", "stop", "silence", "grammar"]
 
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -83,7 +83,7 @@ class Segment:
     """Who gave the speaker the floor."""
     finish_reason: SegmentEnd
     """Why the speaker stopped: segment length, a boundary (the end of a sentence, say), its EOS,
-    a stop string, or the end of the grammar."""
+    a stop string, the end of the grammar, or because it failed; then this is what it had shown."""
     probabilities: tuple[float, ...] | None = None
     """The switcher's probability per candidate, in the configuration's order."""
     decide_s: float = 0.0

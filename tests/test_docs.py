@@ -34,6 +34,18 @@ def test_the_chat_documents_examples_run(capsys: pytest.CaptureFixture[str]) -> 
     assert "has_wings" in shown
 
 
+@pytest.mark.filterwarnings("ignore::langgraph_switch.prompts.candidate.SwitchWarning")
+def test_the_failover_documents_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "failover.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "failover.md", "exec"), names)  # noqa: S102
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["fast", "fixed", "failed"]
+    assert shown[1].startswith("steady failover eos Eight legs.")
+    assert shown[-1].startswith("Eight legs, two eyes.")
+
+
 def test_the_readmes_configuration_is_valid() -> None:
     (block,) = re.findall(r"```python no-run\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}

@@ -328,7 +328,10 @@ def test_a_failing_engine_keeps_what_was_written_and_leaves_no_rows() -> None:
     working = make_engine(random_model())
     failing = ScriptedEngine([EngineError("the disk is on fire")], tokenizer=working.tokenizer)
     config = switch_config(
-        "ab", anchor={"candidate": "a"}, switcher={"kind": "fixed", "order": ["a", "a", "b"]}
+        "ab",
+        anchor={"candidate": "a"},
+        switcher={"kind": "fixed", "order": ["a", "a", "b"]},
+        failover={"enabled": False},
     )
     llm = SwitchLLM(config=config, engines={"a": working, "b": failing})
     with pytest.raises(GenerationError, match="the disk is on fire") as caught:

@@ -63,7 +63,10 @@ def test_a_broken_off_response_says_what_its_cause_says_and_keeps_the_text() -> 
     busy = EngineError("The server is busy.", hint="wait a minute", retryable=True)
     engines = {"a": ScriptedEngine([busy]), "b": ScriptedEngine(["so far"])}
     config = switch_config(
-        "ab", switcher={"kind": "fixed", "order": ["a"]}, segment={"max_tokens": 6}
+        "ab",
+        switcher={"kind": "fixed", "order": ["a"]},
+        segment={"max_tokens": 6},
+        failover={"enabled": False},
     )
     with pytest.raises(GenerationError, match=r"broke off\. The server is busy") as caught:
         build_graph(Switch(config, engines=engines)).invoke({"queries": ["q"]})

@@ -26,6 +26,7 @@ from langgraph_switch.cli.options import (
     with_option_groups,
 )
 from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen, reporting
+from langgraph_switch.cli.serve_app import add_serve_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -175,6 +176,7 @@ def playground(
 
 add_learning_commands(app)
 add_hub_commands(app)
+add_serve_commands(app)
 
 
 def main() -> None:

@@ -7,17 +7,20 @@ nothing of candidates, switching or LangChain.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from langgraph_switch.config import GREEDY, Sampling, SegmentBoundary
 from langgraph_switch.engines.tokenizer import Tokenizer
+from langgraph_switch.errors import EngineError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FinishReason: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar"]
+FinishReason: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar", "failed"]
+"""Why a continuation ended; engines never answer `failed`, they raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,9 @@ class GenerateRequest:
     `max_new_tokens`, and leave out what is incomplete even then."""
     fork_of: str | None = None
     """A row to copy the memory from, if `row` has none yet."""
+    timeout_s: float | None = None
+    """Seconds after which an engine that can break off gives up, with a retryable error. Models in
+    this process cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +75,37 @@ class Continuation:
     """Prefix tokens that were computed."""
     cached_tokens: int = 0
     """Prefix tokens that were remembered."""
+
+
+class BatchError(EngineError):
+    """Some requests of a batch failed; what became of the others is not lost.
+
+    Attributes:
+        outcomes: Per request, in order, its continuation or its error.
+    """
+
+    def __init__(self, outcomes: Sequence[Continuation | EngineError]) -> None:
+        errors = [one for one in outcomes if isinstance(one, EngineError)]
+        first = errors[0]
+        super().__init__(
+            f"{len(errors)} of {len(outcomes)} requests failed. {first.message}",
+            hint=first.hint,
+            retryable=all(error.retryable for error in errors),
+            retry_after_s=first.retry_after_s,
+        )
+        self.outcomes = tuple(outcomes)
+
+
+class ScoresNoLabels:
+    """Marks an engine that cannot say how probable labels are: it is no LM switcher's."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What to call the model in messages."""
+
+    lacks: str = "label probabilities"
+    """What a candidate on this engine goes without; told once, when a switch is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +176,7 @@ class Engine(Protocol):
 
         Raises:
             ContextLengthError: A prefix and its new tokens exceed the context.
+            BatchError: Only some of the requests failed.
             EngineError: The model failed; the requests can be sent again.
         """
         ...

@@ -68,6 +68,11 @@ class RowProgress:
         """Whether this row needs no more tokens."""
         return self._finish_reason is not None
 
+    @property
+    def num_complete(self) -> int:
+        """Tokens up to the last complete character."""
+        return self._num_complete
+
     def accept(self, token_id: int, rules: Rules | None = None) -> None:
         """Take the next token; a finished row ignores it.
 

@@ -67,7 +67,7 @@ class SharedModel:
         self.max_context_tokens = int(
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
         )
-        self.eos_token_ids = _eos_token_ids(module)
+        self.eos_token_ids = eos_token_ids(module.generation_config, config)
         self.vocab_size = _num_embeddings(module)
         self.kv_bytes_per_token = kv_bytes_per_token(
             config.to_dict(), element_bytes=module.dtype.itemsize
@@ -349,9 +349,10 @@ def _num_embeddings(module: PreTrainedModel) -> int:
     return weight.shape[0]
 
 
-def _eos_token_ids(module: PreTrainedModel) -> tuple[int, ...]:
+def eos_token_ids(*configs: Any) -> tuple[int, ...]:
+    """Return the end-of-sequence tokens that generation and model configurations name."""
     found: list[int] = []
-    for config in (module.generation_config, module.config.get_text_config()):
+    for config in configs:
         eos = getattr(config, "eos_token_id", None)
         found += eos if isinstance(eos, list) else [] if eos is None else [eos]
     return tuple(dict.fromkeys(found))

@@ -16,7 +16,7 @@ from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRe
 from langgraph_switch.engines.byte_tokenizer import EOS_ID, ByteTokenizer
 from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.tokenizer import Tokenizer
-from langgraph_switch.errors import ContextLengthError, EngineError
+from langgraph_switch.errors import ContextLengthError, InputError
 
 Script: TypeAlias = Sequence[str | Exception] | Callable[[str], str]
 LabelScript: TypeAlias = Sequence[Sequence[float]] | Callable[[str], Sequence[float]]
@@ -96,7 +96,7 @@ class ScriptedEngine:
 
         Raises:
             ContextLengthError: A prefix and its new tokens exceed the context.
-            EngineError: The script has no more texts.
+            InputError: The script has no more texts.
         """
         self.calls.append(requests)
         results = []
@@ -115,14 +115,14 @@ class ScriptedEngine:
         """Return the logarithms of the script's next probabilities.
 
         Raises:
-            EngineError: The script has no more probabilities, or not one per label.
+            InputError: The script has no more probabilities, or not one per label.
         """
         self.calls.append(requests)
         results = []
         for request in requests:
             given = self._next_labels(request.prefix)
             if len(given) != len(request.labels):
-                raise EngineError(
+                raise InputError(
                     f"{self.name!r} is scripted with {len(given)} probabilities for "
                     f"{len(request.labels)} labels.",
                     hint="give one per candidate",
@@ -145,7 +145,9 @@ class ScriptedEngine:
         with self._lock:
             index, self._num_texts = self._num_texts, self._num_texts + 1
         if index >= len(self._texts):
-            raise EngineError(f"The script of {self.name!r} has only {index} texts.")
+            raise InputError(
+                f"The script of {self.name!r} has only {index} texts.", hint="give it more"
+            )
         text = self._texts[index]
         if isinstance(text, Exception):
             raise text
@@ -157,7 +159,9 @@ class ScriptedEngine:
         with self._lock:
             index, self._num_labels = self._num_labels, self._num_labels + 1
         if index >= len(self._labels):
-            raise EngineError(f"The script of {self.name!r} has only {index} label rows.")
+            raise InputError(
+                f"The script of {self.name!r} has only {index} label rows.", hint="give it more"
+            )
         return self._labels[index]
 
     def _check_context(self, num_tokens: int) -> None:

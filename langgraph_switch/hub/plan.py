@@ -15,7 +15,12 @@ import psutil
 import torch
 from huggingface_hub import HfApi, hf_hub_download
 
-from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.config import (
+    HeadSwitcherSpec,
+    LMSwitcherSpec,
+    ModelRef,
+    SwitchConfig,
+)
 from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.models import resolve_device
@@ -125,6 +130,7 @@ def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan
     """Return what a switch will hold.
 
     Every distinct base is held once; a switcher on a candidate's base adds its adapter alone.
+    What a server has is not held here.
 
     Raises:
         ModelLoadError: A repo cannot be looked at.
@@ -145,12 +151,15 @@ def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan
 
 
 def _references(config: SwitchConfig) -> list[tuple[str, ModelRef]]:
-    """Return every model that is loaded, by who uses it."""
-    found: list[tuple[str, ModelRef]] = [(spec.name, spec) for spec in config.candidates]
-    if isinstance(config.switcher, LMSwitcherSpec):
-        found.append(("switcher", config.switcher_model(config.switcher)))
-    elif isinstance(config.switcher, HeadSwitcherSpec):  # It reads a candidate's weights.
-        reader = config.switcher.candidate or config.anchor_name
+    """Return every model that this process loads, by who uses it; servers hold their own."""
+    found: list[tuple[str, ModelRef]] = [
+        (spec.name, spec) for spec in config.candidates if spec.engine is None
+    ]
+    switcher = config.switcher
+    if isinstance(switcher, LMSwitcherSpec) and not config.is_served(switcher):
+        found.append(("switcher", config.switcher_model(switcher)))
+    elif isinstance(switcher, HeadSwitcherSpec):  # It reads a candidate's weights.
+        reader = switcher.candidate or config.anchor_name
         found.append(("switcher", config.candidate(reader)))
     resolve = config.resolve_model
     return [

@@ -77,7 +77,7 @@ def respond(
     rows = [f"respond/{seed}/{one.id}" for one in examples]
     started = time.perf_counter()
     finished = finish_traces(
-        switch,
+        switch.without_hand_over(),
         [Turn(trace, row) for trace, row in zip(traces, rows, strict=True)],
         on_end=None if on_end is None else lambda *_: on_end(1),
     )

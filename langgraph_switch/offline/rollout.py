@@ -55,7 +55,8 @@ class RolloutJob:
     def switch(self) -> Switch:
         """The switch under the policy that writes prefixes and completions; loaded on first use."""
         switch = self.loaded or Switch(self.config)
-        return switch.with_switcher(make_completer(self.settings, self.config, switch.switcher))
+        completer = make_completer(self.settings, self.config, switch.switcher)
+        return switch.with_switcher(completer).without_hand_over()
 
     @property
     def num_chunks(self) -> int:

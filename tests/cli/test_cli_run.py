@@ -153,7 +153,8 @@ def test_what_was_written_survives_a_broken_engine(cli: Cli, scripted: Callable[
         return {"pretrained": broken, "aligned": ScriptedEngine(["Half a response, ", ""])}
 
     options = [*_PAIR, "--segment", "10", "--max-tokens", "100", "--set",
-               'switcher={"kind": "fixed", "order": ["pretrained"]}']  # fmt: skip
+               'switcher={"kind": "fixed", "order": ["pretrained"]}',
+               "--set", "failover.enabled=false"]  # fmt: skip
     scripted(**engines())
     done = cli("run", *options, "Why?")
     assert done.exit_code == 1

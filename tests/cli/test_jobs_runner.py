@@ -21,6 +21,7 @@ def _switch(texts: Callable[[str], str], *, live_traces: int = 4) -> SwitchLLM:
             "max_tokens": 30,
             "segment": {"max_tokens": 10},
             "limits": {"live_traces": live_traces},
+            "failover": {"enabled": False},
         }
     )
     return SwitchLLM(config=config, engines={name: ScriptedEngine(texts) for name in "ab"})
