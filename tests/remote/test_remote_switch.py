@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +154,19 @@ def test_an_error_in_mid_answer_can_be_tried_again(server: StandInServer) -> Non
 def _second_time() -> Any:
     calls = iter(range(1000))
     return lambda: next(calls) == 1
+
+
+def test_without_the_client_the_extra_is_named() -> None:
+    program = """
+import sys
+sys.modules["openai"] = None
+from langgraph_switch import SwitchConfig, SwitchLLM
+engine = {"kind": "openai", "base_url": "http://localhost:1/v1", "model": "x"}
+candidates = [{"name": name, "engine": engine} for name in "ab"]
+SwitchLLM(config=SwitchConfig.from_dict({"candidates": candidates})).switch
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'langgraph-switch[openai]'" in done.stderr
