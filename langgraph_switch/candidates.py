@@ -71,18 +71,22 @@ class Candidate:
         Raises:
             ContextLengthError: Prompt and response need more tokens than the context holds.
         """
-        num_prompt = len(self.prompt.encode(trace))
+        num_tokens = self.num_tokens(trace)
         limit = self.engine.max_context_tokens
-        if num_prompt + trace.max_tokens > limit:
-            room = limit - num_prompt
+        if num_tokens > limit:
+            room = limit - num_tokens + trace.max_tokens
             raise ContextLengthError(
                 self.name,
-                num_tokens=num_prompt + trace.max_tokens,
+                num_tokens=num_tokens,
                 max_tokens=limit,
                 hint=f"set max_tokens to at most {room}, or shorten the query"
                 if room > 0
                 else f"shorten the query by {1 - room} tokens or more: it leaves no room",
             )
+
+    def num_tokens(self, trace: Trace) -> int:
+        """Return how many tokens prompt and response have at most."""
+        return len(self.prompt.encode(trace)) + trace.max_tokens
 
     def release(self, rows: Sequence[str]) -> None:
         """Forget what the engine remembers of traces."""

@@ -247,7 +247,8 @@ class LimitsSpec(_Frozen):
     """Bytes of keys and values that each model keeps between segments. Fewer cost time, never
     change a result."""
     live_traces: int = Field(default=64, ge=1)
-    """Responses of one batch that are in progress at the same time."""
+    """Most responses of one batch that are in progress at the same time; fewer, where
+    `kv_cache_bytes` would not hold so many."""
 
 
 class SwitchConfig(_Frozen):

@@ -60,6 +60,7 @@ def build_graph(
     names: Sequence[str] | None = None,
     checkpointer: Checkpointer = None,
     threads: Executor | None = None,
+    tells_text: bool = True,
 ) -> SwitchGraph:
     """Compile the state machine of a switch.
 
@@ -75,6 +76,8 @@ def build_graph(
             False: never use the one of a graph that this one runs in.
         threads: Where the steps of awaited runs work; such a graph can only be awaited. Without,
             a graph can be called either way, and awaited runs share the event loop's few threads.
+        tells_text: Whether text is told as it is written; where nobody listens to the custom
+            stream this only costs time.
     """
     graph = StateGraph(
         SwitchState,
@@ -84,7 +87,7 @@ def build_graph(
     )
     load = (lambda: switch) if isinstance(switch, Switch) else switch
     names = switch.config.names if isinstance(switch, Switch) else names or ()
-    nodes = _Nodes(load)
+    nodes = _Nodes(load, tells_text=tells_text)
 
     def add(name: str, node: _Node) -> None:
         graph.add_node(name, node if threads is None else _awaited(node, threads))  # type: ignore[call-overload]
@@ -134,15 +137,16 @@ def recursion_limit(config: SwitchConfig, num_queries: int, max_tokens: int | No
     In the worst case every segment has one token and every other candidate is silent before it.
     """
     longest = max_tokens or config.max_tokens
-    waves = -(-num_queries // config.limits.live_traces)
-    return 10 + 3 * waves * longest * len(config.candidates)
+    # In the worst case memory holds one trace at a time.
+    return 10 + 3 * num_queries * longest * len(config.candidates)
 
 
 class _Nodes:
     """The steps of the machine, over one switch."""
 
-    def __init__(self, load: MakeSwitch) -> None:
+    def __init__(self, load: MakeSwitch, *, tells_text: bool) -> None:
         self._variants = SwitchVariants(load)
+        self._tells_text = tells_text
 
     def prepare(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Turn queries into traces; every seed that was left open is drawn here, once."""
@@ -158,12 +162,16 @@ class _Nodes:
         for trace in traces:
             switch.check(trace)
         beginning = Beginning(traces=[trace.to_json() for trace in traces])
-        return {"run_id": state.get("run_id") or uuid.uuid4().hex, "traces": [beginning]}
+        return {
+            "run_id": state.get("run_id") or uuid.uuid4().hex,
+            "num_live": switch.num_live(traces),
+            "traces": [beginning],
+        }
 
     def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Choose the next speaker of every live trace."""
         switch = self._variants.switch(runtime.context)
-        live = _live_traces(state, switch.config.limits.live_traces)
+        live = _live_traces(state)
         turns = [_turn(state, index, trace) for index, trace in live]
         decisions = _keeping_traces(state, lambda: switch.decide(turns))
         for (index, trace), decision in zip(live, decisions, strict=True):
@@ -193,8 +201,9 @@ class _Nodes:
                 number = len(turns[position].trace.segments)
                 emitters[position].push(number, decisions[position], token.text)
 
+            listener = on_token if self._tells_text else None
             drafts = _keeping_traces(
-                state, lambda: switch.write(speaker, turns, decisions, on_token)
+                state, lambda: switch.write(speaker, turns, decisions, listener)
             )
             return {
                 "drafts": [
@@ -246,10 +255,10 @@ def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequ
     return route_to_speakers
 
 
-def _live_traces(state: SwitchState, limit: int) -> list[tuple[int, Trace]]:
+def _live_traces(state: SwitchState) -> list[tuple[int, Trace]]:
     """Return the first unfinished traces: as one ends, the next of the queue joins in."""
     open_indices = [i for i, trace in enumerate(state["traces"]) if not trace["finish_reason"]]
-    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[:limit]]
+    return [(i, Trace.from_json(state["traces"][i])) for i in open_indices[: state["num_live"]]]
 
 
 def row_name(run_id: str, index: int) -> str:

@@ -30,7 +30,8 @@ def finish_traces(
     Args:
         switch: Candidates, switcher and rules.
         turns: The traces, in any state, and the rows that engines keep for them.
-        live_traces: How many are in progress at the same time; by default the switch's limit.
+        live_traces: How many are in progress at the same time; by default as many as the
+            switch's limits allow.
         on_end: Called with the index of a trace and the finished trace.
 
     Returns:
@@ -38,7 +39,7 @@ def finish_traces(
     """
     traces = [turn.trace for turn in turns]
     waiting = deque(index for index, trace in enumerate(traces) if not trace.is_finished)
-    limit = live_traces or switch.config.limits.live_traces
+    limit = live_traces or switch.num_live(traces)
     live: list[int] = []
     while waiting or live:
         while waiting and len(live) < limit:

@@ -8,14 +8,15 @@ LangChain's models.
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from functools import cached_property
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
 
 from langgraph_switch.graph import SwitchGraph, build_graph, recursion_limit, row_name
 from langgraph_switch.queries import trace_from_query
@@ -33,8 +34,8 @@ class SwitchRuns:
         self._threads = ThreadPoolExecutor(
             switch.config.limits.live_traces, thread_name_prefix="switch"
         )
-        # Inside somebody's graph a run is one call, not a subgraph of theirs: no checkpointer.
-        self._graph: SwitchGraph = build_graph(switch, checkpointer=False)
+        self._building = threading.Lock()
+        self._graphs: dict[tuple[bool, bool], SwitchGraph] = {}
 
     def finish(self, queries: Sequence[Any]) -> list[Trace]:
         """Return the finished traces of queries, in order.
@@ -44,7 +45,7 @@ class SwitchRuns:
         """
         call, config = self._call(queries)
         try:
-            output = self._graph.invoke(call, config)
+            output = self._graph(tells_text=_may_be_heard()).invoke(call, config)
         finally:
             self._release(call)
         return [Trace.from_json(trace) for trace in output["traces"]]
@@ -53,7 +54,8 @@ class SwitchRuns:
         """Do as `finish` without blocking the event loop."""
         call, config = self._call(queries)
         try:
-            output = await self._async_graph.ainvoke(call, config)
+            graph = self._graph(tells_text=_may_be_heard(), is_awaited=True)
+            output = await graph.ainvoke(call, config)
         finally:
             await asyncio.to_thread(self._release, call)
         return [Trace.from_json(trace) for trace in output["traces"]]
@@ -62,7 +64,7 @@ class SwitchRuns:
         """Yield what happens while a query is answered."""
         call, config = self._call([query])
         try:
-            events: Any = self._graph.stream(call, config, stream_mode="custom")
+            events: Any = self._graph().stream(call, config, stream_mode="custom")
             yield from events
         finally:
             self._release(call)
@@ -70,7 +72,8 @@ class SwitchRuns:
     async def aevents(self, query: Any) -> AsyncGenerator[Event, None]:
         """Do as `events` without blocking the event loop."""
         call, config = self._call([query])
-        events: Any = self._async_graph.astream(call, config, stream_mode="custom")
+        graph = self._graph(is_awaited=True)
+        events: Any = graph.astream(call, config, stream_mode="custom")
         try:
             async with aclosing(events):
                 async for event in events:
@@ -78,9 +81,18 @@ class SwitchRuns:
         finally:
             await asyncio.to_thread(self._release, call)
 
-    @cached_property
-    def _async_graph(self) -> SwitchGraph:
-        return build_graph(self._switch, checkpointer=False, threads=self._threads)
+    def _graph(self, *, tells_text: bool = True, is_awaited: bool = False) -> SwitchGraph:
+        key = (tells_text, is_awaited)
+        with self._building:
+            if key not in self._graphs:
+                # Inside somebody's graph a run is one call, not a subgraph: no checkpointer.
+                self._graphs[key] = build_graph(
+                    self._switch,
+                    checkpointer=False,
+                    threads=self._threads if is_awaited else None,
+                    tells_text=tells_text,
+                )
+            return self._graphs[key]
 
     def _call(self, queries: Sequence[Any]) -> tuple[SwitchInput, RunnableConfig]:
         config = self._switch.config
@@ -94,3 +106,12 @@ class SwitchRuns:
     def _release(self, call: SwitchInput) -> None:
         rows = [row_name(call["run_id"], index) for index in range(len(call["queries"]))]
         self._switch.release(rows)
+
+
+def _may_be_heard() -> bool:
+    """Return whether this call is made inside a graph, whose custom stream hears of our text."""
+    try:
+        get_stream_writer()
+    except (RuntimeError, KeyError):  # Outside of any runnable, or inside one that is no graph.
+        return False
+    return True

@@ -80,6 +80,8 @@ class SwitchState(TypedDict):
     queries: list[Any]
     run_id: str
     """Names this run's rows in the engines."""
+    num_live: int
+    """Traces that are in progress at the same time."""
     traces: Annotated[list[dict[str, Any]], DeltaChannel(fold_traces)]
     decisions: list[dict[str, Any]]
     """Who writes the next segment of which trace, until it is written."""

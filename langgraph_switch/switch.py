@@ -15,7 +15,7 @@ from typing import Self
 from langgraph_switch.assembly import Assembly
 from langgraph_switch.candidates import Candidate
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.engines.base import Continuation, Engine, OnToken
+from langgraph_switch.engines.base import Continuation, Engine, HoldsRows, OnToken
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.floor import (
     Decision,
@@ -28,6 +28,7 @@ from langgraph_switch.floor import (
 )
 from langgraph_switch.seeds import derive_uniform
 from langgraph_switch.switchers.base import Switcher, Turn
+from langgraph_switch.switchers.lm import LMSwitcher
 from langgraph_switch.switchers.policies import with_policy
 from langgraph_switch.trace import Segment, Trace
 
@@ -107,6 +108,25 @@ class Switch:
         for candidate in self.candidates.values():
             candidate.check(trace)
         self.switcher.check(trace)
+
+    def num_live(self, traces: Sequence[Trace]) -> int:
+        """Return how many of these traces should be in progress at the same time.
+
+        As many as `limits.live_traces` allows and every engine can remember to their ends: more
+        would evict each other's rows and be computed again and again. Where not even one is
+        remembered there is nothing to lose.
+        """
+        limit = self.config.limits.live_traces
+        readers = [candidate.engine for candidate in self.candidates.values()]
+        if isinstance(self._bare_switcher, LMSwitcher):
+            readers.append(self._bare_switcher.engine)
+        for candidate in self.candidates.values():
+            engine = candidate.engine
+            if isinstance(engine, HoldsRows):
+                longest = max(candidate.num_tokens(trace) for trace in traces)
+                rows_per_trace = sum(reader is engine for reader in readers)
+                limit = min(limit, engine.rows_that_fit(longest) // rows_per_trace or limit)
+        return limit
 
     def decide(self, turns: Sequence[Turn]) -> list[Decision]:
         """Return who writes the next segment of each trace; the switcher is asked once."""

@@ -22,6 +22,7 @@ from typing_extensions import TypedDict
 
 from langgraph_switch import Message, ScriptedEngine, Segment, Switch, SwitchLLM, Trace
 from langgraph_switch.config import GREEDY
+from langgraph_switch.engines.memory import BLOCK_TOKENS
 from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.errors import ContextLengthError, InputError
@@ -203,6 +204,24 @@ def test_outside_of_a_graph_traces_end_the_same_way() -> None:
     assert [ended[index] for index in range(len(QUERIES))] == found
     again = finish_traces(llm.switch, [replace(turns[0], trace=found[0])])
     assert again == [found[0]]
+
+
+def test_as_many_traces_are_live_as_memory_holds() -> None:
+    config = switch_config("ab", max_tokens=20, switcher={"kind": "lm", "candidate": "a"})
+    asked = [trace_from_query(query, config) for query in QUERIES]
+    per_token = make_engine(random_model()).rows_that_fit(1)
+    row_bytes = 2**30 // per_token  # Of one block: no query and response here is longer.
+    longest = max(len(query.encode()) for query in QUERIES) + 20
+    blocks = -(-longest // BLOCK_TOKENS)
+
+    def num_live(rows: float, **limits: int) -> int:
+        size = int(rows * blocks * row_bytes)
+        engines = {name: make_engine(random_model(), kv_cache_bytes=size) for name in "ab"}
+        return Switch(config.with_changes(limits=limits), engines=engines).num_live(asked)
+
+    assert num_live(6.5) == 3  # The candidate that also decides keeps two rows of each.
+    assert num_live(6.5, live_traces=2) == 2
+    assert num_live(0.5) == num_live(0) == config.limits.live_traces  # Nothing to lose.
 
 
 def test_a_subgraph_of_a_checkpointed_parent_answers_every_turn_anew() -> None:

@@ -181,7 +181,6 @@ class Ours:
                 TransformersEngine(
                     SharedModel(module, source=name, tokenizer=tokenizer), tokenizer
                 ),
-                module,
                 self._busy,
             )
             for name, module in self._models.modules.items()

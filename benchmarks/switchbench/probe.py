@@ -10,10 +10,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
-
-import torch
+from dataclasses import dataclass, field
+from torch import Tensor
 
 from langgraph_switch.engines.base import (
     Continuation,
@@ -22,8 +20,22 @@ from langgraph_switch.engines.base import (
     NewToken,
     OnToken,
 )
+from langgraph_switch.engines.batch import RowBatch, TreeNode
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.engines.transformers_engine import TransformersEngine
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call of an engine had to do."""
+
+    rows: int
+    lacking: float
+    """Tokens that a row had to catch up with, on average."""
+    context: float
+    """Tokens of a row's prefix, on average."""
+    new_tokens: int = 0
+    """Tokens that were generated per row; 0 for a decision."""
 
 
 @dataclass(slots=True)
@@ -44,6 +56,36 @@ class Clock:
     peak_kv_bytes: int = 0
     prefill_tokens: int = 0
     cached_tokens: int = 0
+    calls: list[Call] = field(default_factory=list)
+
+
+class PassTimes:
+    """Seconds in catching up and in decoding passes, of whoever is at work. One at a time."""
+
+    catch_up_s = 0.0
+    decode_s = 0.0
+
+    @classmethod
+    def install(cls) -> None:
+        """Time every pass of every batch from now on."""
+        prefill, step = RowBatch.prefill, RowBatch.step
+
+        def timed_prefill(batch: RowBatch, tree: Sequence[TreeNode] = ()) -> Tensor:
+            started = time.perf_counter()
+            logits = prefill(batch, tree)
+            cls.catch_up_s += time.perf_counter() - started
+            return logits
+
+        def timed_step(batch: RowBatch, next_ids: Tensor) -> Tensor:
+            started = time.perf_counter()
+            logits = step(batch, next_ids)
+            cls.decode_s += time.perf_counter() - started
+            return logits
+
+        RowBatch.prefill, RowBatch.step = timed_prefill, timed_step  # type: ignore[method-assign]
+
+
+PassTimes.install()
 
 
 class BusyTime:
@@ -79,15 +121,11 @@ class BusyTime:
 class TimedEngine:
     """A `TransformersEngine` with a stop watch."""
 
-    def __init__(self, engine: TransformersEngine, module: torch.nn.Module, busy: BusyTime) -> None:
+    def __init__(self, engine: TransformersEngine, busy: BusyTime) -> None:
         self._engine = engine
         self._busy = busy
-        self._is_generating = False
-        self._num_passes = 0
-        self._pass_started = 0.0
+        self._read: dict[str, Sequence[int]] = {}
         self.clock = Clock()
-        module.register_forward_pre_hook(self._before_pass)
-        module.register_forward_hook(self._after_pass)
 
     def reset(self) -> None:
         """Set every figure to zero."""
@@ -132,13 +170,22 @@ class TimedEngine:
             listening_s += time.perf_counter() - started
             self.clock.listening_cpu_s += time.thread_time() - started_cpu
 
-        self._is_generating, self._num_passes = True, 0
+        passes = PassTimes.catch_up_s, PassTimes.decode_s
         started = time.perf_counter()
         with self._busy.work():
             written = self._engine.generate(requests, None if on_token is None else timed_on_token)
         self.clock.listening_s += listening_s
         self.clock.generate_s += time.perf_counter() - started - listening_s
-        self._is_generating = False
+        self.clock.catch_up_s += PassTimes.catch_up_s - passes[0]
+        self.clock.decode_s += PassTimes.decode_s - passes[1]
+        self.clock.calls.append(
+            Call(
+                rows=len(requests),
+                lacking=_mean([one.prefill_tokens for one in written]),
+                context=_mean([len(request.prefix) for request in requests]),
+                new_tokens=max(len(one.token_ids) for one in written),
+            )
+        )
         self.clock.peak_kv_bytes = max(self.clock.peak_kv_bytes, self._engine.kv_bytes)
         self.clock.prefill_tokens += sum(one.prefill_tokens for one in written)
         self.clock.cached_tokens += sum(one.cached_tokens for one in written)
@@ -151,21 +198,25 @@ class TimedEngine:
             scores = self._engine.label_logprobs(requests)
         self.clock.decide_s += time.perf_counter() - started
         self.clock.peak_kv_bytes = max(self.clock.peak_kv_bytes, self._engine.kv_bytes)
+        lacking = [_num_new(self._read.get(one.row, ()), one.prefix) for one in requests]
+        self._read.update((one.row, one.prefix) for one in requests)
+        context = _mean([len(one.prefix) for one in requests])
+        self.clock.calls.append(Call(len(requests), _mean(lacking), context))
         return scores
 
     def release(self, rows: Iterable[str]) -> None:
         """See `Engine`."""
+        rows = list(rows)
         self._engine.release(rows)
+        for row in rows:
+            self._read.pop(row, None)
 
-    def _before_pass(self, *_: Any) -> None:
-        self._pass_started = time.perf_counter()
 
-    def _after_pass(self, *_: Any) -> None:
-        if not self._is_generating:
-            return
-        seconds = time.perf_counter() - self._pass_started
-        self._num_passes += 1
-        if self._num_passes == 1:
-            self.clock.catch_up_s += seconds
-        else:
-            self.clock.decode_s += seconds
+def _mean(values: Sequence[int]) -> float:
+    return sum(values) / len(values)
+
+
+def _num_new(known: Sequence[int], prefix: Sequence[int]) -> int:
+    pairs = enumerate(zip(known, prefix, strict=False))
+    shared = next((i for i, (a, b) in pairs if a != b), min(len(known), len(prefix)))
+    return len(prefix) - min(shared, len(prefix) - 1)

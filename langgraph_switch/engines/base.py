@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from langgraph_switch.config import GREEDY, Sampling, SegmentBoundary
 from langgraph_switch.engines.tokenizer import Tokenizer
@@ -164,4 +164,13 @@ class Engine(Protocol):
 
     def release(self, rows: Iterable[str]) -> None:
         """Forget rows; unknown ones are ignored."""
+        ...
+
+
+@runtime_checkable
+class HoldsRows(Protocol):
+    """An engine whose memory between calls is this process's own."""
+
+    def rows_that_fit(self, num_tokens: int) -> int:
+        """Return how many rows of that many tokens can be held between calls."""
         ...

@@ -7,17 +7,25 @@ rows of equal length need no attention mask at all. Knows nothing of sampling, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from langgraph_switch.engines.kv import GROWTH_TOKENS, BatchCache, KVRow, empty_columns
+from langgraph_switch.engines.kv import BatchCache, KVRow, empty_columns
+from langgraph_switch.engines.memory import row_capacity
+from langgraph_switch.engines.stages import Stage, plan_stages
 
 # Bounds the activations and the mask of one pass over a long prompt.
 _CHUNK_TOKENS = 1024
+# What a pass costs before its first token, in tokens of a large pass; measured on a CPU.
+_PASS_TOKENS = defaultdict(lambda: 256, cpu=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class RowBatch:
         """
         self._model = model
         self._device = model.device
+        self._cache_argument = _cache_argument(type(model).forward)
         self.rows = list(rows)
         self._prefixes = prefixes
         self._indices = list(range(len(rows)))  # Rows still in the batch.
@@ -67,37 +76,41 @@ class RowBatch:
     def prefill(self, tree: Sequence[TreeNode] = ()) -> Tensor:
         """Compute what the rows lack, and the tree's nodes behind it.
 
+        Fastest where the rows that lack most come first: then nobody waits in their passes.
+
         Returns:
             Logits after the prefix and after each node, [B, 1 + nodes, V].
         """
         num_lacking = [len(p) - c for p, c in zip(self._prefixes, self.num_cached, strict=True)]
-        width = max(num_lacking)
-        start = self._num_columns - width
-        ids = torch.zeros(len(self.rows), width + len(tree), dtype=torch.long)
-        for row, (prefix, lacking) in enumerate(zip(self._prefixes, num_lacking, strict=True)):
-            ids[row, width - lacking : width] = torch.tensor(prefix[len(prefix) - lacking :])
-        if tree:
-            ids[:, width:] = torch.tensor([node.token_id for node in tree])
-        ids = ids.to(self._device)
+        for stage in plan_stages(num_lacking, pass_tokens=_PASS_TOKENS[self._device.type]):
+            ids, is_new = self._columns(stage, num_lacking)
+            start = self._num_columns - stage.num_before
+            is_last = stage.num_left == 0
+            logits = self._catch_up(ids, start, is_new=is_new, tree=tree if is_last else ())
+        return logits
+
+    def _columns(self, stage: Stage, num_lacking: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """Return a stage's token ids [R, Q], and which of them are new, [R, Q], if not all."""
+        width = stage.num_before - stage.num_left
+        ids = torch.zeros(stage.num_rows, width, dtype=torch.long)
+        first = [min(width, max(0, stage.num_before - n)) for n in num_lacking[: stage.num_rows]]
+        for row, begin in enumerate(first):
+            prefix = self._prefixes[row]
+            end = len(prefix) - stage.num_left
+            ids[row, begin:] = torch.tensor(prefix[end - width + begin : end])
         is_new = None
-        if min(num_lacking) < width:
-            first = torch.tensor([width - lacking for lacking in num_lacking])
-            is_new = torch.arange(width + len(tree)) >= first.unsqueeze(1)  # [B, Q]
-            is_new = is_new[:, None, :, None].to(self._device)
-        chunk_starts = list(range(0, width, _CHUNK_TOKENS))
-        for chunk_start in chunk_starts[:-1]:
-            chunk = slice(chunk_start, chunk_start + _CHUNK_TOKENS)
-            self._forward(ids[:, chunk], start + chunk_start, is_new=_part(is_new, chunk))
-        chunk = slice(chunk_starts[-1], width + len(tree))
-        return self._forward(
-            ids[:, chunk], start + chunk.start, is_new=_part(is_new, chunk), tree=tree
-        )
+        if any(first):
+            is_new = torch.arange(width) >= torch.tensor(first).unsqueeze(1)
+            is_new = is_new.to(self._device)
+        return ids.to(self._device), is_new
 
     def step(self, next_ids: Tensor) -> Tensor:
         """Feed one token per row and return the logits after it, [B, V]."""  # next_ids: [B]
         column = self._num_columns + self._num_fed
+        positions = column - self._offset.unsqueeze(1)
         self._num_fed += 1
-        return self._forward(next_ids.unsqueeze(1), column)[:, -1]
+        ids = next_ids.unsqueeze(1)
+        return self._forward(ids, column, positions, self._step_masks(column))[:, -1]
 
     def keep(self, positions: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
         """Drop all rows but those at `positions`; `tokens` is what every row generated."""
@@ -119,7 +132,8 @@ class RowBatch:
         if len(self.rows) == 1:
             row = self.rows[0]
             row.reserve(capacity)
-            return BatchCache(row.layers, capacity=max(capacity + GROWTH_TOKENS, row.capacity))
+            size = max(row_capacity(capacity), row.capacity)
+            return BatchCache(row.layers, capacity=size, batch_size=1)
         known = next((row.layers for row in self.rows if row.layers), [])
         layers = []
         for index, pair in enumerate(known):
@@ -133,7 +147,7 @@ class RowBatch:
                     for target, source in zip(columns, row.layers[index], strict=True):
                         target[batch_index, :, offset : offset + cached] = source[0, :, :cached]
             layers.append((columns[0], columns[1]))
-        return BatchCache(layers, capacity=capacity)
+        return BatchCache(layers, capacity=capacity, batch_size=len(self.rows))
 
     def _store(self, positions: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
         tensors = self._cache.tensors()
@@ -149,32 +163,56 @@ class RowBatch:
                 _append_columns(row, tensors, position, start=offset + old, count=len(new_ids))
             row.token_ids.extend(new_ids)
 
+    def _catch_up(
+        self, ids: Tensor, start: int, *, is_new: Tensor | None, tree: Sequence[TreeNode]
+    ) -> Tensor:
+        """Compute columns of the first rows' prefixes, and the tree behind them."""
+        num_rows, width = ids.shape
+        offset = self._offset[:num_rows].unsqueeze(1)
+        for begin in range(0, width, _CHUNK_TOKENS):
+            end = min(begin + _CHUNK_TOKENS, width)
+            nodes = tree if end == width else ()
+            columns = torch.arange(start + begin, start + end + len(nodes), device=self._device)
+            positions = (columns - offset).clamp_(min=0)
+            part, new = ids[:, begin:end], None if is_new is None else is_new[:, begin:end]
+            if nodes:
+                depths = torch.tensor(_depths(nodes), device=self._device)
+                positions[:, end - begin :] = self._num_columns - offset + depths
+                node_ids = torch.tensor([node.token_id for node in nodes], device=self._device)
+                part = torch.cat([part, node_ids.expand(num_rows, -1)], dim=1)
+                if new is not None:
+                    new = torch.nn.functional.pad(new, (0, len(nodes)), value=True)
+            logits = self._forward(
+                part,
+                start + begin,
+                positions,
+                self._prefill_masks(columns, nodes, num_rows),
+                is_new=None if new is None else new[:, None, :, None],
+                num_logits=1 + len(nodes),
+            )
+        return logits
+
     def _forward(
         self,
         ids: Tensor,
         start: int,
+        positions: Tensor,
+        masks: dict[str, Tensor],
         *,
         is_new: Tensor | None = None,
-        tree: Sequence[TreeNode] = (),
+        num_logits: int = 1,
     ) -> Tensor:
-        width = ids.shape[1]
+        # ids, positions: [B, Q] -> logits of the last columns: [B, num_logits, V]
         span = self._cache.span
-        span.start, span.end, span.is_new = start, start + width, is_new
-        columns = torch.arange(start, start + width, device=self._device)
-        positions = (columns - self._offset.unsqueeze(1)).clamp_(min=0)
-        if tree:
-            depths = torch.tensor(_depths(tree), device=self._device)
-            first_node = self._num_columns - self._offset.unsqueeze(1)
-            positions[:, width - len(tree) :] = first_node + depths
-        is_decoding = start >= self._num_columns
-        masks = self._step_masks(start) if is_decoding else self._prefill_masks(columns, tree)
+        span.start, span.end, span.is_new = start, start + ids.shape[1], is_new
+        span.num_rows = ids.shape[0]
         output = self._model(
             input_ids=ids,
             attention_mask=self._as_argument(masks),
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1 + len(tree),
+            logits_to_keep=num_logits,
+            **{self._cache_argument: self._cache},
         )
         logits: Tensor = output.logits
         return logits
@@ -211,8 +249,10 @@ class RowBatch:
                 masks[name][..., : column + 1 - window] = False
         return masks
 
-    def _prefill_masks(self, columns: Tensor, tree: Sequence[TreeNode]) -> dict[str, Tensor]:
-        """Return masks [B, 1, Q, C]; none where plain causal attention is meant."""
+    def _prefill_masks(
+        self, columns: Tensor, tree: Sequence[TreeNode], num_rows: int
+    ) -> dict[str, Tensor]:
+        """Return masks [R, 1, Q, C]; none where plain causal attention is meant."""
         start, end = int(columns[0]), int(columns[-1]) + 1
         if start == 0 and not tree and self._own is None:
             return {}
@@ -224,7 +264,7 @@ class RowBatch:
             causal[-len(tree) :, self._num_columns :] = _ancestors(tree).to(self._device)
             depths = torch.tensor(_depths(tree), device=self._device)
             place[-len(tree) :] = (self._num_columns + depths).unsqueeze(1)
-        own = keys >= self._offset[:, None, None, None]  # [B, 1, 1, C]
+        own = keys >= self._offset[:num_rows, None, None, None]  # [R, 1, 1, C]
         # A padded query attends to itself, lest its softmax be empty.
         return {
             name: (own & _within(causal, place - keys, window)) | (keys == query)
@@ -249,8 +289,10 @@ def _sliding_windows(model: PreTrainedModel) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
-def _part(is_new: Tensor | None, chunk: slice) -> Tensor | None:
-    return None if is_new is None else is_new[:, :, chunk]
+@cache
+def _cache_argument(forward: Callable[..., Any]) -> str:
+    """Return what a model calls its cache: transformers 5.24 renamed the argument."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def _depths(tree: Sequence[TreeNode]) -> list[int]:
@@ -276,10 +318,11 @@ def _append_columns(
     if row.layers:
         row.reserve(used + count)
     else:
+        capacity = row_capacity(used + count)
         row.layers = [
             (
-                empty_columns(keys, used + count + GROWTH_TOKENS, batch_size=1),
-                empty_columns(values, used + count + GROWTH_TOKENS, batch_size=1),
+                empty_columns(keys, capacity, batch_size=1),
+                empty_columns(values, capacity, batch_size=1),
             )
             for keys, values in tensors
         ]

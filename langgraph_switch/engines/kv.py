@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-GROWTH_TOKENS = 64
-"""Room that a row gets beyond what it needs at once."""
+from langgraph_switch.engines.memory import row_capacity
 
 
 @dataclass(slots=True)
@@ -37,24 +36,29 @@ class KVRow:
         """Tokens that fit without a new allocation."""
         return self.layers[0][0].shape[2] if self.layers else 0
 
-    def crop_to_prefix(self, prefix: Sequence[int]) -> int:
-        """Forget what does not begin `prefix`; return how many tokens are left.
+    def num_shared(self, prefix: Sequence[int]) -> int:
+        """Return how many tokens of `prefix` need not be computed again.
 
-        At least the last token of `prefix` is left to compute: its logits are wanted.
+        At least its last token does: its logits are wanted.
         """
         known = self.token_ids
         num_common = min(len(known), len(prefix) - 1)
         if known[:num_common] != list(prefix[:num_common]):
             pairs = zip(known, prefix, strict=False)
             num_common = next(i for i, (a, b) in enumerate(pairs) if a != b)
-        del known[num_common:]
+        return num_common
+
+    def crop_to_prefix(self, prefix: Sequence[int]) -> int:
+        """Forget what does not begin `prefix`; return how many tokens are left."""
+        num_common = self.num_shared(prefix)
+        del self.token_ids[num_common:]
         return num_common
 
     def reserve(self, num_tokens: int) -> None:
         """Make room for `num_tokens` in all, keeping what is there."""
         if not self.layers or self.capacity >= num_tokens:
             return
-        capacity = max(num_tokens, self.capacity + self.capacity // 2) + GROWTH_TOKENS
+        capacity = row_capacity(num_tokens)
         used = len(self.token_ids)
         for index, (keys, values) in enumerate(self.layers):
             self.layers[index] = (_grown(keys, used, capacity), _grown(values, used, capacity))
@@ -94,6 +98,11 @@ class KVStore:
         parent = self._rows.get(fork_of) if fork_of is not None else None
         return parent.fork() if parent is not None else KVRow()
 
+    def num_shared(self, name: str, prefix: Sequence[int], *, fork_of: str | None = None) -> int:
+        """Return how many tokens of a prefix the row has that `take` would return."""
+        row = self._rows.get(name) or self._rows.get(fork_of or "")
+        return 0 if row is None else row.num_shared(prefix)
+
     def put(self, name: str, row: KVRow) -> None:
         """Keep a row as the most recently used, and evict others until the budget holds."""
         self._rows[name] = row
@@ -115,21 +124,26 @@ class KVStore:
 
 @dataclass(slots=True)
 class Span:
-    """The columns that the next forward pass writes; shared by all layers of a batch."""
+    """What the next forward pass writes; shared by all layers of a batch."""
 
     capacity: int
+    batch_size: int
     start: int = 0
     end: int = 0
+    num_rows: int = 0
+    """The first rows of the batch take part in the pass."""
     is_new: Tensor | None = None
-    # is_new: [B, 1, Q, 1] bool, which of the columns belong to the row; None: all of them.
+    # is_new: [num_rows, 1, Q, 1] bool, which columns belong to the row; None: all of them.
 
 
 class BatchCache(Cache):
     """The keys and values of one batch, in the shape that transformers' models expect."""
 
-    def __init__(self, layers: list[tuple[Tensor, Tensor]], *, capacity: int) -> None:
-        """Start from columns that are filled already; none are allocated on first use."""
-        self.span = Span(capacity=capacity)
+    def __init__(
+        self, layers: list[tuple[Tensor, Tensor]], *, capacity: int, batch_size: int
+    ) -> None:
+        """Start from columns that are filled; without layers the first pass allocates them."""
+        self.span = Span(capacity=capacity, batch_size=batch_size)
         make_layer: Any = partial(BatchLayer, self.span)
         super().__init__(layer_class_to_replicate=make_layer)
         self.layers = [BatchLayer(self.span, keys, values) for keys, values in layers]
@@ -144,6 +158,7 @@ class BatchCache(Cache):
 
     def select(self, rows: Tensor) -> None:
         """Keep only some rows."""
+        self.span.batch_size = len(rows)
         for layer in self._own_layers:
             keys, values = layer.tensors()
             layer.keys, layer.values = keys[rows], values[rows]
@@ -164,19 +179,22 @@ class BatchLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate the batch's columns in the model's own dtype and device."""
-        self.keys = empty_columns(key_states, self.span.capacity)
-        self.values = empty_columns(value_states, self.span.capacity)
+        size, capacity = self.span.batch_size, self.span.capacity
+        self.keys = empty_columns(key_states, capacity, batch_size=size)
+        self.values = empty_columns(value_states, capacity, batch_size=size)
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Write the new columns and return all columns so far."""
-        # key_states, value_states: [B, H, Q, D]
+        # key_states, value_states: [num_rows, H, Q, D]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         span = self.span
         keys, values = self.tensors()
+        if span.num_rows < span.batch_size:
+            keys, values = keys[: span.num_rows], values[: span.num_rows]
         new_keys = keys[:, :, span.start : span.end]
         new_values = values[:, :, span.start : span.end]
         if span.is_new is not None:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from langgraph_switch.config import DType
+from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import (
     ConfigError,
@@ -56,6 +57,9 @@ class SharedModel:
         )
         self.eos_token_ids = eos_token_ids(module.generation_config, config)
         self.vocab_size = _num_embeddings(module)
+        self.kv_bytes_per_token = kv_bytes_per_token(
+            config.to_dict(), element_bytes=module.dtype.itemsize
+        )
         self._adapters: set[str] = set()
         self._active: str | None = None
         self._peft: Any = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.grammar import GrammarMask, GrammarVocabulary, RowGrammar
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
+from langgraph_switch.engines.memory import row_capacity
 from langgraph_switch.engines.models import SharedModel
 from langgraph_switch.engines.sampling import RowSampler
 from langgraph_switch.engines.tokenizer import Tokenizer
@@ -95,6 +97,10 @@ class TransformersEngine:
         """Bytes of keys and values held now."""
         return self._store.num_bytes
 
+    def rows_that_fit(self, num_tokens: int) -> int:
+        """Return how many rows of that many tokens can be held between calls."""
+        return self._store.max_bytes // (self._shared.kv_bytes_per_token * row_capacity(num_tokens))
+
     @property
     def num_rows(self) -> int:
         """Rows held now."""
@@ -120,9 +126,11 @@ class TransformersEngine:
         self, requests: Sequence[GenerateRequest], on_token: OnToken | None
     ) -> list[Continuation]:
         with self._working():
+            order = self._most_lacking_first(requests)
+            requests = [requests[index] for index in order]
             progress = [
                 RowProgress(index, request, self._tokenizer, on_token)
-                for index, request in enumerate(requests)
+                for index, request in zip(order, requests, strict=True)
             ]
             batch = self._batch(
                 requests,
@@ -133,10 +141,11 @@ class TransformersEngine:
                 self._decode(batch, progress)
             finally:
                 self._keep_rows(requests, batch)
-        return [
+        written = [
             row.continuation(cached_tokens=cached, prefill_tokens=len(request.prefix) - cached)
             for row, request, cached in zip(progress, requests, batch.num_cached, strict=True)
         ]
+        return [one for _, one in sorted(zip(order, written, strict=True), key=itemgetter(0))]
 
     def label_logprobs(self, requests: Sequence[LabelRequest]) -> list[tuple[float, ...]]:
         """Return the log-probability of each request's labels, in one forward pass.
@@ -159,8 +168,10 @@ class TransformersEngine:
         for index, request in enumerate(requests):
             groups[request.labels].append(index)
         results: list[tuple[float, ...]] = [()] * len(requests)
-        for labels, indices in groups.items():
+        for labels, members in groups.items():
             tree = LabelTree(labels)
+            order = self._most_lacking_first([requests[index] for index in members])
+            indices = [members[place] for place in order]
             group = [requests[index] for index in indices]
             with self._working():
                 batch = self._batch(group, num_new_columns=len(tree.nodes))
@@ -225,6 +236,17 @@ class TransformersEngine:
             )
         written = request.prefix[request.response_start :]
         return RowGrammar(self._vocabulary, request.grammar, written)
+
+    def _most_lacking_first(self, requests: Sequence[GenerateRequest | LabelRequest]) -> list[int]:
+        """Return the order in which a batch catches up fastest."""
+
+        def num_lacking(index: int) -> int:
+            request = requests[index]
+            fork_of = request.fork_of if isinstance(request, GenerateRequest) else None
+            shared = self._store.num_shared(request.row, request.prefix, fork_of=fork_of)
+            return len(request.prefix) - shared
+
+        return sorted(range(len(requests)), key=num_lacking, reverse=True)
 
     def _batch(
         self,

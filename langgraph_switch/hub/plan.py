@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 
 from langgraph_switch.config import CandidateSpec, LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.models import resolve_device
 from langgraph_switch.hub.errors import hub_failures
 
@@ -127,20 +128,10 @@ def _held(
         users=users,
         file_bytes=file_bytes,
         weight_bytes=file_bytes * computed // saved,
-        kv_bytes_per_token=_kv_bytes_per_token(described, computed),
+        kv_bytes_per_token=kv_bytes_per_token(described, element_bytes=computed),
         license=license_name,
         adapters=adapters,
     )
-
-
-def _kv_bytes_per_token(described: dict[str, Any], element_bytes: int) -> int:
-    text = described.get("text_config", described)
-    layers = int(text.get("num_hidden_layers") or text.get("n_layer") or 0)
-    heads = int(text.get("num_attention_heads") or text.get("n_head") or 1)
-    width = int(text.get("hidden_size") or text.get("n_embd") or 0)
-    kv_heads = int(text.get("num_key_value_heads") or heads)
-    head_width = int(text.get("head_dim") or width // heads)
-    return 2 * layers * kv_heads * head_width * element_bytes
 
 
 def _files(source: str, revision: str | None, token: str | None) -> tuple[int, str | None]:

@@ -42,7 +42,7 @@ class LMSwitcher:
             sampling: How a speaker is drawn.
             segment_tokens: Expected length of a segment, to foresee the prompt's length.
         """
-        self._engine = engine
+        self.engine = engine
         self._prompt = SwitcherPrompt(engine.tokenizer, names, kind=prompt)
         self._segment_tokens = segment_tokens
         self.sampling = sampling
@@ -60,7 +60,7 @@ class LMSwitcher:
             LabelRequest(row=_row(row), prefix=prompt, labels=self._prompt.labels.labels)
             for prompt, row in rows.items()
         ]
-        scores = self._engine.label_logprobs(requests)
+        scores = self.engine.label_logprobs(requests)
         found = {prompt: _softmax(one) for prompt, one in zip(rows, scores, strict=True)}
         return [found[prompt] for prompt in prompts]
 
@@ -71,20 +71,20 @@ class LMSwitcher:
             ContextLengthError: It would.
         """
         num_segments = math.ceil(trace.max_tokens / self._segment_tokens)
-        tags = num_segments * len(self._engine.tokenizer.encode(segment_block(0, "")))
+        tags = num_segments * len(self.engine.tokenizer.encode(segment_block(0, "")))
         num_tokens = len(self._prompt.encode(trace)) + trace.max_tokens + tags
-        if num_tokens > self._engine.max_context_tokens:
+        if num_tokens > self.engine.max_context_tokens:
             raise ContextLengthError(
-                f"switcher {self._engine.name}",
+                f"switcher {self.engine.name}",
                 num_tokens=num_tokens,
-                max_tokens=self._engine.max_context_tokens,
+                max_tokens=self.engine.max_context_tokens,
                 hint="lower max_tokens, lengthen segment.max_tokens (fewer tags), or shorten "
                 "the query",
             )
 
     def release(self, rows: Sequence[str]) -> None:
         """Forget what the switcher's model remembers of rows."""
-        self._engine.release([_row(row) for row in rows])
+        self.engine.release([_row(row) for row in rows])
 
 
 def _row(row: str) -> str:

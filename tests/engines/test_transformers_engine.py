@@ -11,6 +11,7 @@ from tiny_models import CONFIGS, byte_tokenizer, greedy, make_engine, random_mod
 from langgraph_switch.config import Sampling
 from langgraph_switch.engines import batch as batch_module
 from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, NewToken
+from langgraph_switch.engines.memory import BLOCK_TOKENS, kv_bytes_per_token, row_capacity
 from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.errors import ContextLengthError, EngineError, EngineOutOfMemoryError
 
@@ -312,6 +313,22 @@ def test_released_rows_are_gone() -> None:
     assert engine.num_rows == len(PROMPTS)
     engine.release([*(str(i) for i in range(len(PROMPTS))), "unknown"])
     assert (engine.num_rows, engine.kv_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_memory_is_what_a_plan_foretells(kind: str) -> None:
+    model = random_model(kind)
+    per_token = kv_bytes_per_token(model.config.to_dict(), element_bytes=4)
+    engine = make_engine(model)
+    prefixes = [PROMPTS[0] * 9, PROMPTS[1] * 5]
+    for _ in range(3):
+        for step in ([0], [0, 1]):  # Alone a row lies elsewhere than in a batch.
+            requests = [request(prefixes[i], str(i), max_new_tokens=13) for i in step]
+            for i, one in zip(step, engine.generate(requests), strict=True):
+                prefixes[i] = [*prefixes[i], *one.token_ids]
+        held = [len(prefix) - 1 for prefix in prefixes]  # The last token is computed when needed.
+        foretold = per_token * sum(map(row_capacity, held))
+        assert foretold <= engine.kv_bytes <= foretold + 2 * per_token * BLOCK_TOKENS
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
