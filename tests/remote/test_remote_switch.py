@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from langgraph_switch import SwitchConfig, SwitchLLM, Trace
+from langgraph_switch.config import ModelRef
+from langgraph_switch.engines.base import Engine
 from langgraph_switch.engines.openai_engine import OpenAIEngine
+from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import embedded_config
 from langgraph_switch.hub.plan import plan_memory
@@ -36,8 +39,10 @@ def local() -> SwitchLLM:
 @pytest.fixture(scope="module")
 def server(local: SwitchLLM) -> Iterator[StandInServer]:
     """Serve the embedded family, its switcher included."""
-    engines = {name: one.engine for name, one in local.switch.candidates.items()}
-    engines["switcher"] = local.switch._bare_switcher._engine  # type: ignore[attr-defined]
+    engines: dict[str, Engine] = {n: one.engine for n, one in local.switch.candidates.items()}
+    family = embedded_config().with_absolute_models()
+    ref = ModelRef(model=family.resolve_model(str(family.switcher.model)))  # type: ignore[union-attr]
+    engines["switcher"] = ModelPool(kv_cache_bytes=2**30).engine(ref, name="switcher")
     with StandInServer(engines) as found:
         yield found
 
