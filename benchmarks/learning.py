@@ -36,9 +36,9 @@ from langgraph_switch.offline import (
     distill_switch,
     distillation,
     evaluate_switch,
+    learner,
     prepare_rollouts,
     train_switcher,
-    training,
 )
 from langgraph_switch.tasks import load_task
 
@@ -80,7 +80,7 @@ def model_clock() -> Iterator[ModelClock]:
     patched: list[tuple[Any, str]] = [
         (TransformersEngine, "generate"),
         (TransformersEngine, "label_logprobs"),
-        (training, "finetune"),
+        (learner, "finetune"),
         (distillation, "finetune"),
     ]
     originals = [(owner, name, getattr(owner, name)) for owner, name in patched]

@@ -3,10 +3,11 @@
 Makes random-weight llamas of about 5 M and 90 M parameters - three candidates and a switcher -
 and lets three contestants write 512 tokens per prompt in segments of 50, in turns: (a) one model's
 plain `generate()`; (b) the published loop, which tokenises and computes everything again for every
-segment and decides by free text; (c) `SwitchLLM` through LangChain and LangGraph.
+segment and decides by free text; (c) `SwitchLLM` through LangChain and LangGraph. Beside them it
+measures this machine's rates for one model and predicts (c) from them (`switchbench/cost_model`).
 Downloads nothing.
 
-    python benchmarks/switching.py              # about 12 minutes with one thread
+    python benchmarks/switching.py              # about 20 minutes with one thread
     python benchmarks/switching.py --quick      # under 2 minutes, 200 tokens, no large batch
     python benchmarks/switching.py --json results.json --markdown --check
 
@@ -20,7 +21,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +35,18 @@ from switchbench.table import markdown, notes, rows, show, targets
 from switchbench.timing import Case, CaseResult, import_seconds, measure, set_threads
 
 SEGMENT_TOKENS = 50
-MAX_TOKENS, QUICK_MAX_TOKENS = 512, 200
+QUICK_MAX_TOKENS = 200
 IMPORT_REPEATS = 7
 CASES = (
     Case("5M", batch=1, pairs=5, published_pairs=5),
+    Case("5M", batch=1, pairs=3, published_pairs=1, max_tokens=2048),
     Case("5M", batch=8, pairs=3, published_pairs=1),
-    Case("90M", batch=1, pairs=3, published_pairs=1),
+    Case("5M", batch=32, pairs=3, published_pairs=0),
+    Case("90M", batch=1, pairs=3, published_pairs=2),
     Case("90M", batch=8, pairs=1, published_pairs=1),
 )
 QUICK_CASES = tuple(
-    Case(size, batch, pairs=1, published_pairs=1)
+    Case(size, batch, pairs=1, published_pairs=1, max_tokens=QUICK_MAX_TOKENS)
     for size, batch in (("5M", 1), ("5M", 8), ("90M", 1))
 )
 
@@ -52,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     machine = set_threads(args.threads, pin=args.pin) | {
         "greedy": args.greedy,
-        "max_tokens": args.tokens,
         "segment_tokens": SEGMENT_TOKENS,
     }
     progress = Console(stderr=True)
@@ -65,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             job = Job(
                 prompts=models.prompts(case.batch, seed=args.seed),
-                max_tokens=args.tokens,
+                max_tokens=case.max_tokens,
                 segment_tokens=SEGMENT_TOKENS,
                 greedy=args.greedy,
                 seed=args.seed,
@@ -88,8 +91,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     pin_help = "use as many processors as threads, all contestants alike (default)"
     parser.add_argument("--pin", action=argparse.BooleanOptionalAction, default=True, help=pin_help)
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    parser.add_argument("--tokens", type=int, help=f"tokens of a response ({MAX_TOKENS})")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--tokens", type=int, help="tokens of every response (512, or 2,048)")
     parser.add_argument("--repeats", type=int, help="pairs of every case, (b) in each")
     parser.add_argument("--greedy", action="store_true", help="nobody samples tokens")
     parser.add_argument("--seed", type=int, default=1)
@@ -97,19 +100,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--markdown", action="store_true", help="print the README's table too")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
-    args = parser.parse_args(argv)
-    args.tokens = args.tokens or (QUICK_MAX_TOKENS if args.quick else MAX_TOKENS)
-    return args
+    return parser.parse_args(argv)
 
 
 def _cases(args: argparse.Namespace) -> list[Case]:
-    known = {(case.size, case.batch): case for case in (QUICK_CASES if args.quick else CASES)}
-    wanted = [(size, batch) for size in args.sizes for batch in args.batches]
-    if args.quick:
-        wanted = [one for one in wanted if one in known]
-    cases = [known.get(one) or Case(*one, pairs=1, published_pairs=1) for one in wanted]
+    known = QUICK_CASES if args.quick else CASES
+    cases = [case for case in known if case.size in args.sizes and case.batch in args.batches]
+    for size, batch in product(args.sizes, () if args.quick else args.batches):
+        if (size, batch) not in {(case.size, case.batch) for case in CASES}:
+            cases.append(Case(size, batch, pairs=1, published_pairs=0))
+    if args.tokens:
+        cases = list(dict.fromkeys(replace(case, max_tokens=args.tokens) for case in cases))
     if args.repeats:
-        cases = [Case(c.size, c.batch, args.repeats, args.repeats) for c in cases]
+        pairs = {"pairs": args.repeats, "published_pairs": args.repeats}
+        cases = [replace(case, **pairs) for case in cases]
     return cases
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ _LEFT_OUT = {"untuned switcher", "majority vote", "whole-response routing"}
 _LEARNED = {"trained switcher", "whole-response routing"}
 """Conditions that differ from seed to seed."""
 SPEED = ROOT / "benchmarks" / "results.json"
+SCALE = ROOT / "benchmarks" / "scale.json"
+SCALE_DOC = ROOT / "docs" / "scale.md"
+_SCALE_TABLES = ("cost", "network", "ray", "saturation", "replicas", "assumed")
 
 
 def main() -> int:
@@ -41,8 +45,10 @@ def main() -> int:
             "ablation": ablation_table,
             "early stop": early_stop_table,
             "distillation": distillation_table,
+            "switchers": switchers_table,
             "chain": chain_table,
         },
+        SCALE_DOC: {name: partial(scale_table, name) for name in _SCALE_TABLES},
     }
     drifted = [path for path, tables in parts.items() if write_parts(path, tables, is_check)]
     for path in drifted if is_check else ():
@@ -157,9 +163,44 @@ def chain_table() -> str:
     return markdown_table(rows[0], rows[1:])
 
 
+def switchers_table() -> str:
+    """Return accuracy, regret, score and time of every kind of switcher."""
+    found = _read(RESULTS / "switchers.json")
+    first = next(iter(found.values()))
+    head = [
+        "switcher",
+        "parameters of its own",
+        f"accuracy, % (n = {first['held_out']['n']})",
+        "regret",
+        f"score, % (n = {first['score']['n']})",
+        "decision, ms",
+        "answer / nobody asked",
+    ]
+    rows = []
+    for name, one in found.items():
+        held_out, regret = one["held_out"], one["held_out"]["regret"]
+        rows.append(
+            [
+                name,
+                f"{one['parameters']:,}",
+                interval(held_out["accuracy"] | {"n": held_out["n"]}),
+                f"{regret['mean']:.3f} [{regret['low']:.3f}, {regret['high']:.3f}]",
+                interval(one["score"]),
+                f"{one['decision_ms']:.1f}",
+                f"{one['ratio']:.2f}",
+            ]
+        )
+    return markdown_table(head, rows)
+
+
 def speed_table() -> str:
     """Return the benchmark's table and the machine it was measured on."""
     return str(_read(SPEED)["markdown"])
+
+
+def scale_table(name: str) -> str:
+    """Return a table of `benchmarks/scale.py`."""
+    return str(_read(SCALE)["markdown"][name])
 
 
 def _read(path: Path) -> Any:

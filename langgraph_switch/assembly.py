@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from langgraph_switch.candidates import Candidate
 from langgraph_switch.config import (
     CandidateSpec,
     FixedSwitcherSpec,
+    HeadSwitcherSpec,
     LMSwitcherSpec,
     ModelRef,
     RandomSwitcherSpec,
@@ -62,8 +64,9 @@ class Assembly:
         """Return the policy that the configuration describes.
 
         Raises:
-            ModelLoadError: Its model, adapter or tokenizer cannot be loaded.
-            ConfigError: Its tokenizer cannot tell the candidates' labels apart.
+            ModelLoadError: Its model, adapter, head or tokenizer cannot be loaded.
+            ConfigError: Its tokenizer cannot tell the candidates' labels apart, or its head was
+                made for others.
         """
         names = self._config.names
         match self._config.switcher:
@@ -79,6 +82,21 @@ class Assembly:
                     sampling=spec.sampling,
                     segment_tokens=self._config.segment.max_tokens,
                 )
+            case HeadSwitcherSpec() as spec:
+                return self._head_switcher(spec)
+
+    def _head_switcher(self, spec: HeadSwitcherSpec) -> Switcher:
+        from langgraph_switch.switchers.head import HeadSwitcher  # noqa: PLC0415 - imports torch
+        from langgraph_switch.switchers.head_model import SwitcherHead  # noqa: PLC0415 - torch
+
+        config = self._config
+        reader = config.candidate(spec.candidate or config.anchor_name)
+        return HeadSwitcher(
+            Candidate(reader, self.candidate_engine(reader), config),
+            SwitcherHead.load(config.resolve_model(spec.head), revision=spec.revision),
+            config.names,
+            sampling=spec.sampling,
+        )
 
     def _switcher_engine(self, spec: LMSwitcherSpec) -> Engine:
         if SWITCHER in self._given:

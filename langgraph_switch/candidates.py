@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from langgraph_switch.config import CandidateSpec, Sampling, SwitchConfig
-from langgraph_switch.engines.base import Engine, GenerateRequest
+from langgraph_switch.engines.base import Engine, GenerateRequest, HiddenRequest
 from langgraph_switch.errors import ContextLengthError
 from langgraph_switch.prompts.candidate import CandidatePrompt
 from langgraph_switch.prompts.handover import response_ids
@@ -49,6 +49,14 @@ class Candidate:
             end_at=self._end_at,
             grammar=trace.grammar,
             extra_tokens=extra_tokens,
+            fork_of=self.row(turn.fork_of) if turn.fork_of else None,
+        )
+
+    def hidden_request(self, turn: Turn) -> HiddenRequest:
+        """Return what the engine needs to show what this candidate makes of a trace."""
+        return HiddenRequest(
+            row=self.row(turn.row),
+            prefix=[*self.prompt.encode(turn.trace), *response_ids(turn.trace, self.engine)],
             fork_of=self.row(turn.fork_of) if turn.fork_of else None,
         )
 

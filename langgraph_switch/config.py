@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from langgraph_switch.engine_specs import EngineSpec, with_tokenizer_source
 from langgraph_switch.errors import ConfigError
+from langgraph_switch.validation import validated
 
 SCHEMA_VERSION = 1
 EMBEDDED = "embedded:"
@@ -33,6 +33,7 @@ DType: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 EosPolicy: TypeAlias = Literal["auto", "end_response", "end_segment", "mask"]
 PromptKind: TypeAlias = Literal["auto", "chat", "plain"]
 CandidateRole: TypeAlias = Literal["pretrained", "finetuned", "aligned"]
+HeadKind: TypeAlias = Literal["linear", "mlp"]
 
 
 SegmentBoundary: TypeAlias = Literal["length", "sentence", "step", "code"]
@@ -43,9 +44,6 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
-
-
-_T = TypeVar("_T", bound=_Frozen)
 
 
 class Sampling(_Frozen):
@@ -178,6 +176,20 @@ class LMSwitcherSpec(_Frozen):
         return self
 
 
+class HeadSwitcherSpec(_Frozen):
+    """A small head on the hidden state of a candidate, which reads the response anyway."""
+
+    kind: Literal["head"] = "head"
+    head: str = Field(min_length=1)
+    """Folder or repo with `head.safetensors` and `head.json`; `./folder` lies beside the file."""
+    revision: str | None = None
+    candidate: str | None = None
+    """Whose hidden state it reads; by default the anchor's."""
+    sampling: Sampling = Sampling(temperature=1.0, top_p=0.9)
+    trained_on: tuple[TrainedOn, ...] | None = None
+    """The candidates of its rollouts, in the order of its outputs."""
+
+
 class RandomSwitcherSpec(_Frozen):
     """Draws the next speaker at random (the paper's baseline and its rollout policy)."""
 
@@ -194,7 +206,8 @@ class FixedSwitcherSpec(_Frozen):
 
 
 SwitcherSpec: TypeAlias = Annotated[
-    LMSwitcherSpec | RandomSwitcherSpec | FixedSwitcherSpec, Field(discriminator="kind")
+    LMSwitcherSpec | HeadSwitcherSpec | RandomSwitcherSpec | FixedSwitcherSpec,
+    Field(discriminator="kind"),
 ]
 
 
@@ -301,7 +314,7 @@ class SwitchConfig(_Frozen):
             "policy.budgets": list(self.policy.budgets),
         }
         match self.switcher:
-            case LMSwitcherSpec(candidate=name):
+            case LMSwitcherSpec(candidate=name) | HeadSwitcherSpec(candidate=name):
                 named["switcher.candidate"] = [name]
             case RandomSwitcherSpec(weights=weights) if weights is not None:
                 named["switcher.weights"] = list(weights)
@@ -366,7 +379,8 @@ class SwitchConfig(_Frozen):
     def _model_references(self) -> list[str]:
         specs = [*self.candidates, self.switcher]
         named = [spec for spec in specs if isinstance(spec, ModelRef | LMSwitcherSpec)]
-        return [ref for spec in named for ref in (spec.model, spec.adapter) if ref is not None]
+        found = [ref for spec in named for ref in (spec.model, spec.adapter) if ref is not None]
+        return [*found, self.switcher.head] if self.switcher.kind == "head" else found
 
     def _refuse_escapes(self, file: Path) -> None:
         for reference in self._model_references():
@@ -395,7 +409,7 @@ class SwitchConfig(_Frozen):
         """
         data = self.to_dict()
         for spec in (*data["candidates"], data.get("switcher", {})):
-            for key in {"model", "adapter"} & spec.keys():
+            for key in {"model", "adapter", "head"} & spec.keys():
                 resolved = self.resolve_model(spec[key])
                 is_embedded = Path(resolved).parent == _EMBEDDED_FOLDER
                 spec[key] = f"{EMBEDDED}{Path(resolved).name}" if is_embedded else resolved
@@ -408,7 +422,7 @@ class SwitchConfig(_Frozen):
             ConfigError: The changed configuration is invalid.
         """
         data = {name: getattr(self, name) for name in type(self).model_fields} | changes
-        changed = _validated(type(self), data)
+        changed = validated(type(self), data)
         changed._base_dir = self._base_dir  # noqa: SLF001
         return changed
 
@@ -419,7 +433,7 @@ class SwitchConfig(_Frozen):
         Raises:
             ConfigError: Something is missing, unknown or out of range; says where.
         """
-        return _validated(cls, data)
+        return validated(cls, data)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -451,7 +465,7 @@ class SwitchConfig(_Frozen):
                 hint='start from {"candidates": [...]}',
             )
         _refuse_newer_schema(data, file)
-        config = _validated(cls, data, where=str(file))
+        config = validated(cls, data, where=str(file))
         if "./" in {ref[:2] for ref in config._model_references()}:  # noqa: SLF001
             config._base_dir = file.parent.resolve()  # noqa: SLF001
             config._refuse_escapes(file)  # noqa: SLF001
@@ -484,28 +498,3 @@ def _refuse_newer_schema(data: dict[str, Any], file: Path) -> None:
             f"{SCHEMA_VERSION}.",
             hint="pip install --upgrade langgraph-switch",
         )
-
-
-_FIXES = {
-    "extra_forbidden": "remove it, or correct its spelling",
-    "missing": "add it",
-    "union_tag_not_found": 'add "kind": "lm", "random" or "fixed"',
-    "union_tag_invalid": 'use "kind": "lm", "random" or "fixed"',
-}
-
-
-def _validated(model: type[_T], data: dict[str, Any], *, where: str = "") -> _T:
-    try:
-        return model.model_validate(data)
-    except ValidationError as err:
-        lines = []
-        for problem in err.errors():
-            path = ".".join(str(part) for part in problem["loc"])
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {message}" if path else message)
-        place = f" in {where!r}" if where else ""
-        fixes = {_FIXES.get(p["type"], "correct the value") for p in err.errors()}
-        raise ConfigError(
-            f"Invalid switch configuration{place}:\n  - " + "\n  - ".join(lines),
-            hint="; ".join(sorted(fixes)),
-        ) from err

@@ -7,7 +7,7 @@ This module knows nothing of models, graphs or LangChain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,16 @@ class SwitchError(Exception):
         self.message = message
         self.hint = hint
         self.retryable = retryable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors of every constructor reach another process whole."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[SwitchError], args: tuple[Any, ...], fields: dict[str, Any]) -> SwitchError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class ConfigError(SwitchError, ValueError):

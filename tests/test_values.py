@@ -54,7 +54,7 @@ def test_a_configuration_survives_its_file(fields: dict[str, Any], tmp_path: Pat
         ({"anchor": {"candidate": "z"}}, r"anchor.candidate: no candidate is named 'z'; .* a, b"),
         ({"switcher": {"kind": "lm", "candidate": "z"}}, r"switcher.candidate: no candidate"),
         ({"switcher": {"kind": "lm"}}, r"switcher.lm: give exactly one of `model` and"),
-        ({"switcher": {"kind": "magic"}}, r"switcher: .*'lm', 'random', 'fixed'"),
+        ({"switcher": {"kind": "magic"}}, r"switcher: .*'lm', 'head', 'random', 'fixed'"),
         ({"switcher": {"kind": "fixed", "order": ["q"]}}, r"switcher.order: no candidate"),
         ({"switcher": {"kind": "random", "weights": {"a": -1}}}, r"weights.a: .*greater"),
         ({"switcher": {"kind": "random", "weights": {"a": 0}}}, r"at least one must be above 0"),

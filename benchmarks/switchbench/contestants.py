@@ -18,12 +18,14 @@ from langchain_core.outputs import LLMResult
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from langgraph_switch import SwitchConfig, SwitchLLM
+from langgraph_switch.engines.memory import kv_bytes_per_token, row_capacity
 from langgraph_switch.engines.models import SharedModel
 from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.loop import finish_traces
 from langgraph_switch.queries import trace_from_query
 from langgraph_switch.switchers.base import Turn
+from switchbench.cost_model import Rates, measure_rates
 from switchbench.models import Size, make_model, make_prompts, make_tokenizer, num_parameters
 from switchbench.probe import BusyTime, Clock, TimedEngine
 from switchbench.published_loop import PublishedLoop
@@ -62,6 +64,8 @@ class Run:
     busy_s: float = 0.0
     """Seconds in which any engine of the switch was at work."""
     busy_cpu_s: float = 0.0
+    switcher_tokens: list[int] = field(default_factory=list)
+    """Tokens of every trace's last prompt to the switcher."""
 
 
 class Models:
@@ -215,6 +219,31 @@ class Ours:
         self._read_clocks(run)
         return run
 
+    def rates(self, job: Job) -> Rates:
+        """Measure what this machine's engine takes for one model alone."""
+        return measure_rates(
+            self.engines["aligned"].engine,
+            max_rows=len(job.prompts),
+            sampling=make_config(job).sampling,
+            masked=(self._models.tokenizer.eos_token_id,),
+        )
+
+    def kv_bytes_foretold(self, job: Job, run: Run) -> int:
+        """Return what all rows should take at the end of a job, as a plan would say."""
+        module = self._models.modules[SWITCHER]
+        per_token = kv_bytes_per_token(module.config.to_dict(), element_bytes=module.dtype.itemsize)
+        rows = 0
+        for index, prompt in enumerate(job.prompts):
+            tokens = len(self._models.tokenizer.encode(f"{prompt}\n"))
+            written = 0
+            known: dict[str, int] = {}
+            for number, speaker in enumerate(run.speakers[index]):
+                written += min(job.segment_tokens, job.max_tokens - number * job.segment_tokens)
+                known[speaker] = tokens + written - 1
+            rows += sum(map(row_capacity, known.values()))
+        switcher = sum(row_capacity(read) for read in run.switcher_tokens)
+        return per_token * (rows + switcher)
+
     def _reset_clocks(self) -> None:
         self._busy.reset()
         for engine in self.engines.values():
@@ -222,6 +251,7 @@ class Ours:
 
     def _read_clocks(self, run: Run) -> None:
         run.clocks = {name: engine.clock for name, engine in self.engines.items()}
+        run.switcher_tokens = self.engines[SWITCHER].read_tokens
         clocks = run.clocks.values()
         run.busy_s = self._busy.wall_s - sum(clock.listening_s for clock in clocks)
         run.busy_cpu_s = self._busy.cpu_s - sum(clock.listening_cpu_s for clock in clocks)

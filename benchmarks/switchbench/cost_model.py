@@ -75,7 +75,7 @@ def measure_rates(
         sampling: As the switch samples.
         masked: Tokens that the switch never generates.
     """
-    rows = tuple(n for n in ROWS if n < max_rows) + (max_rows,)
+    rows = (*tuple(n for n in ROWS if n < max_rows), max_rows)
     bench = _Bench(engine, sampling, masked)
     first = np.array([[bench.first_s(r, n) for n in LACKING] for r in rows])
     step = np.array([[bench.step_s(r, c) for c in CONTEXTS] for r in rows])

@@ -20,7 +20,7 @@ _ENGLISH = (
     " <model begins> <model ends> Which model should generate the next segment?"
     " Please respond with a number from to The answer is model"
 )
-_CONTEXT_TOKENS = 4096
+_CONTEXT_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
 from torch import Tensor
 
 from langgraph_switch.engines.base import (
@@ -82,7 +83,8 @@ class PassTimes:
             cls.decode_s += time.perf_counter() - started
             return logits
 
-        RowBatch.prefill, RowBatch.step = timed_prefill, timed_step  # type: ignore[method-assign]
+        RowBatch.prefill = timed_prefill  # type: ignore[method-assign,assignment]
+        RowBatch.step = timed_step  # type: ignore[method-assign,assignment]
 
 
 PassTimes.install()
@@ -122,39 +124,40 @@ class TimedEngine:
     """A `TransformersEngine` with a stop watch."""
 
     def __init__(self, engine: TransformersEngine, busy: BusyTime) -> None:
-        self._engine = engine
+        self.engine = engine
         self._busy = busy
-        self._read: dict[str, Sequence[int]] = {}
-        self.clock = Clock()
+        self.reset()
 
     def reset(self) -> None:
         """Set every figure to zero."""
         self.clock = Clock()
+        self._read: dict[str, Sequence[int]] = {}
+        self.read_tokens: list[int] = []
 
     @property
     def name(self) -> str:
         """See `Engine`."""
-        return self._engine.name
+        return self.engine.name
 
     @property
     def tokenizer(self) -> Tokenizer:
         """See `Engine`."""
-        return self._engine.tokenizer
+        return self.engine.tokenizer
 
     @property
     def vocab_size(self) -> int:
         """See `Engine`."""
-        return self._engine.vocab_size
+        return self.engine.vocab_size
 
     @property
     def max_context_tokens(self) -> int:
         """See `Engine`."""
-        return self._engine.max_context_tokens
+        return self.engine.max_context_tokens
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """See `Engine`."""
-        return self._engine.eos_token_ids
+        return self.engine.eos_token_ids
 
     def generate(
         self, requests: Sequence[GenerateRequest], on_token: OnToken | None = None
@@ -173,7 +176,7 @@ class TimedEngine:
         passes = PassTimes.catch_up_s, PassTimes.decode_s
         started = time.perf_counter()
         with self._busy.work():
-            written = self._engine.generate(requests, None if on_token is None else timed_on_token)
+            written = self.engine.generate(requests, None if on_token is None else timed_on_token)
         self.clock.listening_s += listening_s
         self.clock.generate_s += time.perf_counter() - started - listening_s
         self.clock.catch_up_s += PassTimes.catch_up_s - passes[0]
@@ -186,7 +189,7 @@ class TimedEngine:
                 new_tokens=max(len(one.token_ids) for one in written),
             )
         )
-        self.clock.peak_kv_bytes = max(self.clock.peak_kv_bytes, self._engine.kv_bytes)
+        self.clock.peak_kv_bytes = max(self.clock.peak_kv_bytes, self.engine.kv_bytes)
         self.clock.prefill_tokens += sum(one.prefill_tokens for one in written)
         self.clock.cached_tokens += sum(one.cached_tokens for one in written)
         return written
@@ -195,9 +198,9 @@ class TimedEngine:
         """See `Engine`."""
         started = time.perf_counter()
         with self._busy.work():
-            scores = self._engine.label_logprobs(requests)
+            scores = self.engine.label_logprobs(requests)
         self.clock.decide_s += time.perf_counter() - started
-        self.clock.peak_kv_bytes = max(self.clock.peak_kv_bytes, self._engine.kv_bytes)
+        self.clock.peak_kv_bytes = max(self.clock.peak_kv_bytes, self.engine.kv_bytes)
         lacking = [_num_new(self._read.get(one.row, ()), one.prefix) for one in requests]
         self._read.update((one.row, one.prefix) for one in requests)
         context = _mean([len(one.prefix) for one in requests])
@@ -207,9 +210,10 @@ class TimedEngine:
     def release(self, rows: Iterable[str]) -> None:
         """See `Engine`."""
         rows = list(rows)
-        self._engine.release(rows)
+        self.engine.release(rows)
         for row in rows:
-            self._read.pop(row, None)
+            if row in self._read:
+                self.read_tokens.append(len(self._read.pop(row)))
 
 
 def _mean(values: Sequence[int]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from switchbench.contestants import (
     Published,
     Run,
 )
+from switchbench.cost_model import Rates
 
 PACKAGES = ("torch", "transformers", "langchain-core", "langgraph")
 IMPORTS = {
@@ -48,6 +50,7 @@ class Case:
     pairs: int
     published_pairs: int
     """Pairs in which the published loop takes part: it is slow, and far from its limit."""
+    max_tokens: int = 512
 
 
 @dataclass(slots=True)
@@ -60,6 +63,11 @@ class CaseResult:
     runs: dict[str, list[Run]] = field(default_factory=dict)
     bare_runs: list[Run] = field(default_factory=list)
     """Runs of the switch without LangGraph and LangChain; at batch 1 only."""
+    rates: list[Rates] = field(default_factory=list)
+    """The machine's rates, measured again for every pair."""
+    num_kv_bytes_foretold: int = 0
+    peak_memory_bytes: int = 0
+    """Of the process so far, weights of all contestants included."""
 
     def median(self, name: str, what: str = "wall_s") -> float:
         """Return the median seconds of a contestant."""
@@ -74,6 +82,23 @@ class CaseResult:
     def tokens_per_second(self, name: str) -> float:
         """Return a contestant's median speed, all rows together."""
         return statistics.median(run.num_tokens / run.wall_s for run in self.runs[name])
+
+    def predicted_s(self) -> list[float]:
+        """Return what the cost model says of every run of ours."""
+        return [
+            rates.predict(call for clock in run.clocks.values() for call in clock.calls)
+            for rates, run in zip(self.rates, self.runs[Ours.name], strict=True)
+        ]
+
+    def ratio_to_predicted(self) -> float:
+        """Return the median of measured to predicted seconds."""
+        pairs = zip(self.runs[Ours.name], self.predicted_s(), strict=True)
+        return float(statistics.median(run.wall_s / predicted for run, predicted in pairs))
+
+    @property
+    def has_published(self) -> bool:
+        """Whether the published loop took part."""
+        return Published.name in self.runs
 
     def phases(self) -> dict[str, float]:
         """Return the switch's median seconds by phase."""
@@ -115,15 +140,20 @@ class CaseResult:
             "ratio_of_medians_to_generate": {
                 name: self.median(name) / self.median(Plain.name) for name in names
             },
-            "paired_ratio_to_published": self.paired_ratio(Ours.name, Published.name),
-            "paired_cpu_ratio_to_published": self.paired_ratio(Ours.name, Published.name, "cpu_s"),
+            "paired_ratio_to_published": self.paired_ratio(Ours.name, Published.name)
+            if self.has_published
+            else None,
+            "predicted_s": self.predicted_s(),
+            "ratio_to_predicted": self.ratio_to_predicted(),
             "phases_s": self.phases(),
             "outside_engines_ms_per_segment": self.outside_ms_per_segment(),
             "langgraph_langchain_ms_per_segment": self.overhead_ms_per_segment(),
             "langgraph_langchain_cpu_ms_per_segment": self.overhead_ms_per_segment(cpu=True),
             "kv_bytes": self.kv_bytes,
-            "runs": {name: [asdict(run) for run in runs] for name, runs in self.runs.items()},
-            "bare_runs": [asdict(run) for run in self.bare_runs],
+            "kv_bytes_foretold": self.num_kv_bytes_foretold,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "runs": {name: [_figures(run) for run in runs] for name, runs in self.runs.items()},
+            "bare_runs": [_figures(run) for run in self.bare_runs],
         }
 
     @property
@@ -138,7 +168,7 @@ class CaseResult:
 def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -> CaseResult:
     """Run a case's pairs after a warm-up."""
     plain, published, ours = Plain(models), Published(models), Ours(models)
-    contestants: tuple[Contestant, ...] = (plain, ours, published)
+    contestants: list[Contestant] = [plain, ours, *([published] if case.published_pairs else [])]
     warm_up = replace(
         job, segment_tokens=WARM_UP_SEGMENT_TOKENS, max_tokens=3 * WARM_UP_SEGMENT_TOKENS
     )
@@ -150,6 +180,7 @@ def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -
         order: list[Contestant] = [plain, ours] if pair % 2 == 0 else [ours, plain]
         if pair < case.published_pairs:
             order.append(published)
+        result.rates.append(ours.rates(job))
         schedule: list[list[str]] | None = None
         paired_job = replace(job, seed=job.seed + pair)
         for contestant in order:
@@ -165,6 +196,8 @@ def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -
             if bare.speakers != schedule:
                 raise RuntimeError("without LangGraph the switch took other turns")
             result.bare_runs.append(bare)
+    result.num_kv_bytes_foretold = ours.kv_bytes_foretold(job, result.runs[Ours.name][-1])
+    result.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return result
 
 
@@ -198,6 +231,14 @@ def set_threads(num_threads: int, *, pin: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in (*PACKAGES, "langgraph-switch")},
     }
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    """Return a run without its single calls, of which there are hundreds."""
+    found = asdict(run)
+    for clock in found["clocks"].values():
+        del clock["calls"]
+    return found
 
 
 def _phases(run: Run) -> dict[str, float]:

@@ -10,18 +10,16 @@ from typing import Any
 
 import typer
 
+from langgraph_switch.cli.cluster import cluster_workers
+from langgraph_switch.cli.learning_options import ClusterOptions
 from langgraph_switch.cli.progress import work_progress
 from langgraph_switch.cli.score_view import scores
 from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.offline.evaluation import (
-    EvaluationJob,
-    EvaluationSettings,
-    evaluate_switch,
-)
+from langgraph_switch.offline.answering import EvaluationSettings
+from langgraph_switch.offline.evaluation import EvaluationJob, evaluate_switch
 from langgraph_switch.offline.provenance import switcher_provenance
 from langgraph_switch.report import verdict
-from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
 _TABLE_WIDTH = 110
@@ -29,7 +27,13 @@ _TABLE_WIDTH = 110
 
 
 def evaluate(
-    config: SwitchConfig, task: Task, settings: EvaluationSettings, out: Path, screen: Screen
+    config: SwitchConfig,
+    task: Task,
+    settings: EvaluationSettings,
+    *,
+    out: Path,
+    cluster: ClusterOptions,
+    screen: Screen,
 ) -> dict[str, Any]:
     """Evaluate a switch, or go on with it.
 
@@ -38,7 +42,7 @@ def evaluate(
         typer.Exit: Ctrl-C was pressed (130).
     """
     job = EvaluationJob(
-        switch=Switch(config),
+        switch=config,
         task=task,
         out=out,
         settings=settings,
@@ -47,8 +51,13 @@ def evaluate(
     total = len(job.conditions) * len(job.examples)
     done = total - sum(len(job.batch(number)) for _, number in job.batches())
     try:
-        with work_progress(screen, "Answering", total=total, done=done) as advance:
-            found = evaluate_switch(job, on_event=lambda event: advance(event["responses"]))
+        with (
+            cluster_workers(cluster, screen) as workers,
+            work_progress(screen, "Answering", total=total, done=done) as advance,
+        ):
+            found = evaluate_switch(
+                job, workers=workers, on_event=lambda event: advance(event["responses"])
+            )
     except KeyboardInterrupt:
         screen.warn(
             f"Interrupted; what was answered is in {str(out)!r}."

@@ -13,6 +13,7 @@ from langgraph_switch.cli.learning_options import (
     OUTPUT,
     ROLLOUTS,
     TASK,
+    ClusterOptions,
     DistillOptions,
     LabelOptions,
     OutOption,
@@ -34,6 +35,7 @@ def rollout(
     switch: SwitchOptions,
     task: TaskOptions,
     rollouts: RolloutOptions,
+    cluster: ClusterOptions,
     display: ScreenOptions,
     out: OutOption = Path("runs/rollouts"),
 ) -> None:
@@ -45,7 +47,12 @@ def rollout(
         from langgraph_switch.tasks import load_task
 
         collect(
-            effective_config(switch), load_task(task.task, score=task.score), rollouts, out, screen
+            effective_config(switch),
+            load_task(task.task, score=task.score),
+            rollouts,
+            out=out,
+            cluster=cluster,
+            screen=screen,
         )
 
 
@@ -74,6 +81,7 @@ def train(
 def evaluate(
     switch: SwitchOptions,
     task: TaskOptions,
+    cluster: ClusterOptions,
     display: ScreenOptions,
     questions: Annotated[
         int | None,
@@ -96,7 +104,7 @@ def evaluate(
     with reporting(screen):
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.cli.evaluate import evaluate as run
-        from langgraph_switch.offline.evaluation import EvaluationSettings
+        from langgraph_switch.offline.answering import EvaluationSettings
         from langgraph_switch.tasks import load_task
 
         settings = EvaluationSettings(
@@ -105,7 +113,9 @@ def evaluate(
             leave_one_out=not quick,
             resample=not quick,
         )
-        run(effective_config(switch), load_task(task.task, score=task.score), settings, out, screen)
+        found = load_task(task.task, score=task.score)
+        config = effective_config(switch)
+        run(config, found, settings, out=out, cluster=cluster, screen=screen)
 
 
 def distill(

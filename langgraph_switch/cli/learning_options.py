@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 TASK, ROLLOUTS, TRAINING, OUTPUT = "What is asked", "Rollouts", "Training", "Output"
+CLUSTER = "Many machines"
 
 
 class Completer(StrEnum):
@@ -29,6 +30,13 @@ class Method(StrEnum):
     auto = "auto"
     lora = "lora"
     full = "full"
+
+
+class Head(StrEnum):
+    """The shape of a head switcher."""
+
+    linear = "linear"
+    mlp = "mlp"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +147,14 @@ class LabelOptions:
         str | None,
         typer.Option(
             help="Where the switcher starts: a candidate's name (default: the anchor), or a model "
-            "by path or Hub repo.",
+            "of any size and family by path or Hub repo.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    head: Annotated[
+        Head | None,
+        typer.Option(
+            help="Train no model but a head on the hidden state of --base, a candidate.",
             rich_help_panel=TRAINING,
         ),
     ] = None
@@ -178,6 +193,40 @@ class DistillOptions:
     best_of: Annotated[
         int,
         typer.Option(min=1, help="Answer so often, learn from the best.", rich_help_panel=TRAINING),
+    ] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Where work runs, if not in this process."""
+
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|auto|HOST:PORT",
+            help="Spread the work over a Ray cluster: one started here (local), this machine's "
+            "(auto), or the one with that head. The rows are the same. Extra: ray.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Ray workers, which each load the models; default: 1.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="GPUs of a worker; default: 1 where there are any. 0.5: two workers share one.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+    cpus_per_worker: Annotated[
+        float, typer.Option(min=0.1, help="CPUs of a worker.", rich_help_panel=CLUSTER)
     ] = 1
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from langgraph_switch.cli.learning_options import RolloutOptions
+from langgraph_switch.cli.cluster import cluster_workers
+from langgraph_switch.cli.learning_options import ClusterOptions, RolloutOptions
 from langgraph_switch.cli.progress import work_progress
 from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen
 from langgraph_switch.config import SwitchConfig
@@ -20,6 +21,7 @@ from langgraph_switch.offline.collect import Rollouts, collect_rollouts
 from langgraph_switch.offline.rollout import RolloutJob
 from langgraph_switch.offline.rounds import prepare_rounds
 from langgraph_switch.offline.settings import RolloutSettings
+from langgraph_switch.offline.workers import Workers
 from langgraph_switch.tasks import Task
 
 
@@ -36,7 +38,13 @@ def rollout_settings(options: RolloutOptions, *, seed: int) -> RolloutSettings:
 
 
 def collect(
-    config: SwitchConfig, task: Task, options: RolloutOptions, out: Path, screen: Screen
+    config: SwitchConfig,
+    task: Task,
+    options: RolloutOptions,
+    *,
+    out: Path,
+    cluster: ClusterOptions,
+    screen: Screen,
 ) -> None:
     """Collect rollouts, or go on with it.
 
@@ -59,13 +67,14 @@ def collect(
         on_training=tell,
     )
     for job in rounds:
-        _collect_round(job, screen)
+        _collect_round(job, cluster, screen)
 
 
-def _collect_round(job: RolloutJob, screen: Screen) -> None:
+def _collect_round(job: RolloutJob, cluster: ClusterOptions, screen: Screen) -> None:
     out = job.shards.folder
     try:
-        found = _collect_with_progress(job, screen)
+        with cluster_workers(cluster, screen) as workers:
+            found = _collect_with_progress(job, workers, screen)
     except KeyboardInterrupt:
         screen.warn(
             f"Interrupted: {_num_done(job)} of {len(job.examples)} queries are in {str(out)!r}."
@@ -85,15 +94,19 @@ def _collect_round(job: RolloutJob, screen: Screen) -> None:
         )
 
 
-def _collect_with_progress(job: RolloutJob, screen: Screen) -> Rollouts:
-    per_query = len(job.switch.config.names) * job.settings.completions
+def _collect_with_progress(job: RolloutJob, workers: Workers | None, screen: Screen) -> Rollouts:
+    per_query = len(job.config.names) * job.settings.completions
     done = _num_done(job)
     if done:
         screen.note(f"{done} of {len(job.examples)} queries are done already.")
     label = f"Completions ({job.settings.completer})"
     total = per_query * len(job.examples)
     with work_progress(screen, label, total=total, done=per_query * done) as advance:
-        return collect_rollouts(job, on_event=lambda event: advance(event.get("completions", 0)))
+        return collect_rollouts(
+            job,
+            workers=workers,
+            on_event=lambda event: advance(event.get("completions", 0)),
+        )
 
 
 def _num_done(job: RolloutJob) -> int:

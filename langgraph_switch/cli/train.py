@@ -12,9 +12,12 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from langgraph_switch.cli.learning_options import LabelOptions, TrainingOptions
+from langgraph_switch.cli.learning_options import LabelOptions, Method, TrainingOptions
 from langgraph_switch.cli.progress import step_progress
 from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen
+from langgraph_switch.config import HeadKind
+from langgraph_switch.errors import ConfigError
+from langgraph_switch.offline.head_settings import HeadSettings
 from langgraph_switch.offline.rounds import round_folders
 from langgraph_switch.offline.sft_settings import SftSettings
 from langgraph_switch.offline.training import train_switcher
@@ -33,6 +36,27 @@ def sft_settings(options: TrainingOptions) -> SftSettings:
     return SftSettings(**{key: value for key, value in given.items() if value is not None})
 
 
+def head_settings(kind: HeadKind, options: TrainingOptions) -> HeadSettings:
+    """Return the settings of a head that the options describe.
+
+    Raises:
+        ConfigError: An option is about the weights of a model.
+    """
+    if options.method is not Method.auto:
+        raise ConfigError(
+            f"--method {options.method.value} changes a model's weights; --head changes none.",
+            hint="give one of them",
+        )
+    given = {
+        "epochs": options.epochs,
+        "learning_rate": options.learning_rate,
+        "batch_size": options.rows_per_step,
+        "seed": options.training_seed,
+    }
+    known = {key: value for key, value in given.items() if value is not None}
+    return HeadSettings(kind=kind, **known)
+
+
 def train_on(
     rollouts: Sequence[str],
     labels: LabelOptions,
@@ -47,6 +71,8 @@ def train_on(
         typer.Exit: Ctrl-C was pressed (130).
     """
     folders = [folder for given in rollouts for folder in _folders(given)]
+    head = labels.head
+    settings = head_settings(head.value, training) if head else sft_settings(training)
     rows = RowSettings(soft_labels=labels.soft_labels, keep_ties=labels.keep_ties)
     try:
         with step_progress(screen, "Training") as show:
@@ -55,7 +81,7 @@ def train_on(
                 out=out,
                 base=labels.base,
                 rows=rows,
-                settings=sft_settings(training),
+                settings=settings,
                 on_event=show,
             )
     except KeyboardInterrupt:

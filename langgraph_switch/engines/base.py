@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from langgraph_switch.config import GREEDY, Sampling, SegmentBoundary
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import EngineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FinishReason: TypeAlias = Literal["length", "boundary", "eos", "stop", "grammar"]
 
@@ -101,6 +104,16 @@ class LabelRequest:
     """Token ids of each label; one may begin like another ("1" and "10")."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HiddenRequest:
+    """What does the model make of `prefix`?"""
+
+    row: str
+    prefix: Sequence[int]
+    fork_of: str | None = None
+    """A row to copy the memory from, if `row` has none yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewToken:
     """One token as it is generated."""
@@ -173,4 +186,26 @@ class HoldsRows(Protocol):
 
     def rows_that_fit(self, num_tokens: int) -> int:
         """Return how many rows of that many tokens can be held between calls."""
+        ...
+
+
+@runtime_checkable
+class HiddenStateEngine(Engine, Protocol):
+    """An engine that also shows its model's hidden states; servers do not."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of one hidden state."""
+        ...
+
+    def last_hidden(self, requests: Sequence[HiddenRequest]) -> list[Tensor]:
+        """Return the last layer's normalised state of each prefix's last token.
+
+        Each has shape [hidden_size], float32 on the CPU. It is one forward pass over what is new;
+        whoever continues the row afterwards finds all of it but the last token computed.
+
+        Raises:
+            ContextLengthError: A prefix exceeds the context.
+            EngineError: The model failed; the requests can be sent again.
+        """
         ...

@@ -58,7 +58,7 @@ class RowBatch:
         """
         self._model = model
         self._device = model.device
-        self._cache_argument = _cache_argument(type(model).forward)
+        self._cache_argument = cache_argument(type(model).forward)
         self.rows = list(rows)
         self._prefixes = prefixes
         self._indices = list(range(len(rows)))  # Rows still in the batch.
@@ -290,7 +290,7 @@ def _sliding_windows(model: PreTrainedModel) -> dict[str, int | None]:
 
 
 @cache
-def _cache_argument(forward: Callable[..., Any]) -> str:
+def cache_argument(forward: Callable[..., Any]) -> str:
     """Return what a model calls its cache: transformers 5.24 renamed the argument."""
     return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 

@@ -9,15 +9,24 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
+from typing import cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, OnToken
+from langgraph_switch.engines.base import (
+    Continuation,
+    GenerateRequest,
+    HiddenRequest,
+    LabelRequest,
+    OnToken,
+)
 from langgraph_switch.engines.batch import RowBatch
 from langgraph_switch.engines.coalesce import Coalescer
 from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.grammar import GrammarMask, GrammarVocabulary, RowGrammar
+from langgraph_switch.engines.hidden import HiddenStateModel
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
 from langgraph_switch.engines.memory import row_capacity
@@ -66,6 +75,9 @@ class TransformersEngine:
         self._label_batch = Coalescer[LabelRequest, tuple[float, ...]](
             self._label_logprobs, model.lock, max_requests=max_coalesced
         )
+        self._hidden_batch = Coalescer[HiddenRequest, Tensor](
+            self._last_hidden, model.lock, max_requests=max_coalesced
+        )
 
     @property
     def name(self) -> str:
@@ -91,6 +103,11 @@ class TransformersEngine:
     def eos_token_ids(self) -> tuple[int, ...]:
         """Tokens with which the model ends a turn or a document."""
         return self._shared.eos_token_ids
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of one hidden state."""
+        return int(self._shared.module.config.get_text_config().hidden_size)
 
     @property
     def kv_bytes(self) -> int:
@@ -185,6 +202,40 @@ class TransformersEngine:
                 results[index] = tuple(row)
         return results
 
+    def last_hidden(self, requests: Sequence[HiddenRequest]) -> list[Tensor]:
+        """Return the last layer's normalised state of each prefix's last token.
+
+        Raises:
+            ContextLengthError: A prefix exceeds the context.
+            EngineOutOfMemoryError: The device has too little memory for this batch.
+            EngineError: The model computed NaN.
+        """
+        if not requests:
+            return []
+        for request in requests:
+            self._check_context(len(request.prefix))
+        return self._hidden_batch(requests)
+
+    def _last_hidden(
+        self, requests: Sequence[HiddenRequest], _on_token: OnToken | None
+    ) -> list[Tensor]:
+        with self._working():
+            order = self._most_lacking_first(requests)
+            group = [requests[index] for index in order]
+            batch = self._batch(
+                group,
+                num_new_columns=0,
+                forks=[request.fork_of for request in group],
+                model=HiddenStateModel(self._shared.module),
+            )
+            try:
+                states = self._checked(batch.prefill()[:, -1]).float().cpu()
+                batch.store([()] * len(group))
+            finally:
+                self._keep_rows(group, batch)
+        found = dict(zip(order, states.clone().unbind(), strict=True))
+        return [found[index] for index in range(len(requests))]
+
     def release(self, rows: Iterable[str]) -> None:
         """Forget rows; unknown ones are ignored."""
         with self._shared.lock:
@@ -237,12 +288,14 @@ class TransformersEngine:
         written = request.prefix[request.response_start :]
         return RowGrammar(self._vocabulary, request.grammar, written)
 
-    def _most_lacking_first(self, requests: Sequence[GenerateRequest | LabelRequest]) -> list[int]:
+    def _most_lacking_first(
+        self, requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest]
+    ) -> list[int]:
         """Return the order in which a batch catches up fastest."""
 
         def num_lacking(index: int) -> int:
             request = requests[index]
-            fork_of = request.fork_of if isinstance(request, GenerateRequest) else None
+            fork_of = None if isinstance(request, LabelRequest) else request.fork_of
             shared = self._store.num_shared(request.row, request.prefix, fork_of=fork_of)
             return len(request.prefix) - shared
 
@@ -250,10 +303,11 @@ class TransformersEngine:
 
     def _batch(
         self,
-        requests: Sequence[GenerateRequest | LabelRequest],
+        requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest],
         *,
         num_new_columns: int,
         forks: Sequence[str | None] | None = None,
+        model: HiddenStateModel | None = None,
     ) -> RowBatch:
         forks = forks or [None] * len(requests)
         rows = [
@@ -261,14 +315,16 @@ class TransformersEngine:
             for request, fork in zip(requests, forks, strict=True)
         ]
         return RowBatch(
-            self._shared.module,
+            self._shared.module if model is None else cast("PreTrainedModel", model),
             rows,
             [request.prefix for request in requests],
             num_new_columns=num_new_columns,
         )
 
     def _keep_rows(
-        self, requests: Sequence[GenerateRequest | LabelRequest], batch: RowBatch
+        self,
+        requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest],
+        batch: RowBatch,
     ) -> None:
         for request, row in zip(requests, batch.rows, strict=True):
             self._store.put(request.row, row)

@@ -12,7 +12,13 @@ from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
-from langgraph_switch.config import CandidateSpec, LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.config import (
+    CandidateSpec,
+    HeadSwitcherSpec,
+    LMSwitcherSpec,
+    ModelRef,
+    SwitchConfig,
+)
 from langgraph_switch.engines.memory import kv_bytes_per_token
 from langgraph_switch.engines.models import resolve_device
 from langgraph_switch.hub.errors import hub_failures
@@ -104,6 +110,8 @@ def _references(config: SwitchConfig) -> list[tuple[str, ModelRef]]:
             "adapter_revision": own.adapter_revision,
         }
         found.append(("switcher", ModelRef(**fields)))
+    elif isinstance(switcher, HeadSwitcherSpec):  # It reads a candidate's weights.
+        found.append(("switcher", config.candidate(switcher.candidate or config.anchor_name)))
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
 
-from langgraph_switch.config import LMSwitcherSpec, ModelRef, SwitchConfig
+from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, ModelRef, SwitchConfig
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import family_config, family_names
 from langgraph_switch.hub.errors import hub_failures
@@ -153,6 +153,7 @@ def _refuse_foreign_paths(config: SwitchConfig, source: str) -> None:
     named: list[Any] = [*config.candidates, config.switcher]
     for spec in named:
         model = spec.model if isinstance(spec, ModelRef | LMSwitcherSpec) else None
+        model = spec.head if isinstance(spec, HeadSwitcherSpec) else model
         if (model or "").startswith(("/", "~")):
             raise ConfigError(
                 f"{source!r} names {model!r}, a folder of the machine where it was made.",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from langgraph_switch.config import LMSwitcherSpec, SwitchConfig
+from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, SwitchConfig
 from langgraph_switch.errors import ConfigError
 
-_PARTS = {"model": "model", "adapter": "adapter"}
+_PARTS = {LMSwitcherSpec: ("model", "adapter"), HeadSwitcherSpec: ("head",)}
 
 
 def save_switch(config: SwitchConfig, folder: str | Path) -> Path:
@@ -27,13 +27,12 @@ def save_switch(config: SwitchConfig, folder: str | Path) -> Path:
         )
     target.mkdir(parents=True, exist_ok=True)
     changes = {}
-    if isinstance(config.switcher, LMSwitcherSpec):
-        for key, name in _PARTS.items():
-            reference = getattr(config.switcher, key)
-            source = Path(config.resolve_model(reference)) if reference else None
-            if source is not None and source.is_dir():
-                shutil.copytree(source, target / name, dirs_exist_ok=True)
-                changes[key] = f"./{name}"
+    for name in _PARTS.get(type(config.switcher), ()):
+        reference = getattr(config.switcher, name)
+        source = Path(config.resolve_model(reference)) if reference else None
+        if source is not None and source.is_dir():
+            shutil.copytree(source, target / name, dirs_exist_ok=True)
+            changes[name] = f"./{name}"
     portable = config.with_absolute_models()
     if changes:
         portable = portable.with_changes(switcher=portable.switcher.model_copy(update=changes))

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langgraph_switch.offline.answering import EvaluationSettings
     from langgraph_switch.offline.collect import Rollouts, collect_rollouts, prepare_rollouts
     from langgraph_switch.offline.distillation import (
         DistillationJob,
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     )
     from langgraph_switch.offline.evaluation import (
         EvaluationJob,
-        EvaluationSettings,
         build_evaluation_graph,
         evaluate_switch,
     )
+    from langgraph_switch.offline.head_settings import HeadSettings
+    from langgraph_switch.offline.ray_workers import RayWorkers
     from langgraph_switch.offline.responses import Response, respond
     from langgraph_switch.offline.rollout import RolloutJob, build_rollout_graph
     from langgraph_switch.offline.rounds import prepare_rounds, round_folders
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
         train_switcher,
     )
     from langgraph_switch.offline.training_rows import RowSettings
+    from langgraph_switch.offline.workers import Workers
 
 _HOMES = {
     "DistillSettings": "distillation",
     "DistillationJob": "distillation",
     "EvaluationJob": "evaluation",
-    "EvaluationSettings": "evaluation",
+    "HeadSettings": "head_settings",
+    "EvaluationSettings": "answering",
+    "RayWorkers": "ray_workers",
     "Response": "responses",
     "RolloutJob": "rollout",
     "RolloutSettings": "settings",
@@ -49,6 +54,7 @@ _HOMES = {
     "SftSettings": "sft_settings",
     "TrainedSwitcher": "switcher_artifact",
     "TrainingJob": "training",
+    "Workers": "workers",
     "build_distillation_graph": "distillation",
     "build_evaluation_graph": "evaluation",
     "build_rollout_graph": "rollout",
@@ -68,6 +74,8 @@ __all__ = [
     "DistillationJob",
     "EvaluationJob",
     "EvaluationSettings",
+    "HeadSettings",
+    "RayWorkers",
     "Response",
     "RolloutJob",
     "RolloutSettings",
@@ -76,6 +84,7 @@ __all__ = [
     "SftSettings",
     "TrainedSwitcher",
     "TrainingJob",
+    "Workers",
     "build_distillation_graph",
     "build_evaluation_graph",
     "build_rollout_graph",

@@ -64,9 +64,18 @@ def make_completer(settings: RolloutSettings, config: SwitchConfig, switcher: Sw
     if settings.completer == "anchored":
         anchored = FixedSwitcher(names, [config.anchor_name])
         return EpsilonSwitcher(anchored, len(names), epsilon=settings.epsilon)
-    if isinstance(switcher, RandomSwitcher):
+    check_completer(settings, is_random=isinstance(switcher, RandomSwitcher))
+    return EpsilonSwitcher(switcher, len(names), epsilon=settings.epsilon)
+
+
+def check_completer(settings: RolloutSettings, *, is_random: bool) -> None:
+    """Refuse the completer `switcher` where the switch's own draws at random.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if settings.completer == "switcher" and is_random:
         raise ConfigError(
             "Rollouts completed by the switcher need a trained one.",
             hint="name it with --switcher, or complete by 'random' or 'anchored'",
         )
-    return EpsilonSwitcher(switcher, len(names), epsilon=settings.epsilon)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from langgraph_switch.config import LMSwitcherSpec
+from langgraph_switch.config import LMSwitcherSpec, SwitchConfig
 from langgraph_switch.offline.responses import Response
 from langgraph_switch.solo import solo
 from langgraph_switch.switch import Switch
@@ -75,20 +75,28 @@ class AskedOnce(SwitcherWrapper):
         return next(decided, None)
 
 
-def writing_conditions(switch: Switch, *, leave_one_out: bool) -> dict[str, MakeSwitch]:
-    """Return every condition that writes responses of its own, by name, in the report's order."""
-    names = switch.config.names
-    trained = switch.switcher
-    found: dict[str, MakeSwitch] = {alone(name): _solo_maker(switch, name) for name in names}
-    found[RANDOM] = lambda: switch.with_switcher(RandomSwitcher(names))
-    if isinstance(trained, RandomSwitcher):
+def writing_conditions(
+    config: SwitchConfig, load: MakeSwitch, *, is_trained: bool, leave_one_out: bool
+) -> dict[str, MakeSwitch]:
+    """Return every condition that writes responses of its own, by name, in the report's order.
+
+    Args:
+        config: The switch's.
+        load: Gives the loaded switch; called when a condition is made.
+        is_trained: Whether its switcher is one, and not drawing at random.
+        leave_one_out: Whether it is also tried without each candidate.
+    """
+    names = config.names
+    found: dict[str, MakeSwitch] = {alone(name): _solo_maker(load, name) for name in names}
+    found[RANDOM] = lambda: load().with_switcher(RandomSwitcher(names))
+    if not is_trained:
         return found
-    if isinstance(switch.config.switcher, LMSwitcherSpec):
-        found[UNTUNED] = lambda: untuned(switch)
-    found[TRAINED] = lambda: switch
-    found[ROUTING] = lambda: routed(switch)
+    if isinstance(config.switcher, LMSwitcherSpec):
+        found[UNTUNED] = lambda: untuned(load())
+    found[TRAINED] = load
+    found[ROUTING] = lambda: routed(load())
     for index, name in enumerate(names if leave_one_out else ()):
-        found[without(name)] = _without_maker(switch, index)
+        found[without(name)] = _without_maker(load, index)
     return found
 
 
@@ -120,14 +128,14 @@ def routed(switch: Switch) -> Switch:
 
 
 def choosing_conditions(
-    switch: Switch, responses: Responses
+    config: SwitchConfig, responses: Responses
 ) -> Iterator[tuple[str, list[Response]]]:
     """Yield the conditions that pick one of the singles' responses to each question."""
-    names = switch.config.names
+    names = config.names
     singles = [responses[alone(name)] for name in names]
     per_question = list(zip(*singles, strict=True))
     if any(one.answer is not None for row in per_question for one in row):
-        anchor = names.index(switch.config.anchor_name)
+        anchor = names.index(config.anchor_name)
         yield MAJORITY, [row[_majority(row, anchor)] for row in per_question]
     yield ORACLE, [max(row, key=_known_score) for row in per_question]
 
@@ -146,9 +154,13 @@ def _known_score(response: Response) -> float:
     return float("-inf") if response.score is None else response.score
 
 
-def _solo_maker(switch: Switch, name: str) -> MakeSwitch:
-    return lambda: solo(switch, name)
+def _solo_maker(load: MakeSwitch, name: str) -> MakeSwitch:
+    return lambda: solo(load(), name)
 
 
-def _without_maker(switch: Switch, index: int) -> MakeSwitch:
-    return lambda: switch.with_switcher(WithoutCandidate(switch.switcher, index))
+def _without_maker(load: MakeSwitch, index: int) -> MakeSwitch:
+    def make() -> Switch:
+        switch = load()
+        return switch.with_switcher(WithoutCandidate(switch.switcher, index))
+
+    return make

@@ -8,7 +8,8 @@ switcher was trained or of the command line.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,62 +18,53 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, StreamWriter
-from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from langgraph_switch.config import SwitchConfig
+from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.analysis import analyse
-from langgraph_switch.offline.conditions import (
-    TRAINED,
-    MakeSwitch,
-    Responses,
-    alone,
-    choosing_conditions,
-    writing_conditions,
+from langgraph_switch.offline.answering import (
+    FIRST,
+    SECOND,
+    AnsweringWork,
+    Condition,
+    EvaluationSettings,
+    answer,
+    batch_of,
+    planned_conditions,
 )
+from langgraph_switch.offline.conditions import Responses, choosing_conditions
 from langgraph_switch.offline.events import OnEvent, relay
 from langgraph_switch.offline.provenance import versions
-from langgraph_switch.offline.responses import Response, respond
+from langgraph_switch.offline.responses import Response
 from langgraph_switch.offline.settings import decisive, digest
 from langgraph_switch.offline.shards import ShardFolder, read_rows
+from langgraph_switch.offline.workers import Event, Workers
 from langgraph_switch.report import write_report
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Example, Task
 
 EVALUATION = "evaluation.json"
-_FIRST, _SECOND = "first sample of", "second sample of"
-
-
-class EvaluationSettings(BaseModel):
-    """What an evaluation asks and compares."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    questions: int | None = Field(default=None, ge=1)
-    """How many of the test split's questions; all by default."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of every draw, the same for every condition."""
-    leave_one_out: bool = True
-    """Whether the trained switcher is also tried without each candidate."""
-    resample: bool = True
-    """Whether every single and the switch answer again at a temperature, to tell what switching
-    solves beyond the singles from what another sample of them would solve by chance."""
-    resample_temperature: float = Field(default=0.7, gt=0)
-    batch_questions: int = Field(default=64, ge=1)
-    """Questions in progress at the same time, and per stored batch."""
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
     """What an evaluation graph works on."""
 
-    switch: Switch
-    """The trained switch; a random one is compared with the singles alone."""
+    switch: Switch | SwitchConfig
+    """The trained switch, loaded or to be loaded on first use; a random one is compared with the
+    singles alone."""
     task: Task
     """Its test split is asked."""
     out: Path
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     about: Mapping[str, Any] | None = None
     """What the report says besides: where the switcher came from, who completed its rollouts."""
+
+    @property
+    def config(self) -> SwitchConfig:
+        """The switch's configuration."""
+        return self.switch.config if isinstance(self.switch, Switch) else self.switch
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:
@@ -82,27 +74,15 @@ class EvaluationJob:
         return task.split(task.test_split)
 
     @cached_property
-    def conditions(self) -> dict[str, tuple[MakeSwitch, int, float | None]]:
+    def conditions(self) -> dict[str, Condition]:
         """By name: who answers, with which seed, at which temperature (None: the switch's own)."""
-        settings = self.settings
-        writing = writing_conditions(self.switch, leave_one_out=settings.leave_one_out)
-        found: dict[str, tuple[MakeSwitch, int, float | None]] = {
-            name: (make, settings.seed, None) for name, make in writing.items()
-        }
-        if settings.resample and TRAINED in writing:
-            hot = settings.resample_temperature
-            singles = [alone(name) for name in self.switch.config.names]
-            for name in (*singles, TRAINED):
-                found[f"{_FIRST} {name}"] = (writing[name], settings.seed + 1, hot)
-            for name in singles:
-                found[f"{_SECOND} {name}"] = (writing[name], settings.seed + 2, hot)
-        return found
+        return planned_conditions(self.switch, self.settings)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Everything that decides what the responses are."""
         described = {
-            "config": decisive(self.switch.config),
+            "config": decisive(self.config),
             "settings": self.settings.model_dump(mode="json", exclude={"leave_one_out"}),
             "task": self.task.record(self.task.test_split) | {"questions": len(self.examples)},
         }
@@ -127,10 +107,27 @@ class EvaluationJob:
             missing += [(condition, number) for number in numbers if not shards.has(number)]
         return missing
 
+    def work(self) -> AnsweringWork:
+        """Return the batches as units of work elsewhere.
+
+        Raises:
+            ConfigError: The switch was given loaded: only this process has it.
+        """
+        if isinstance(self.switch, Switch):
+            raise ConfigError(
+                "Workers elsewhere load their own models; this evaluation was given loaded ones.",
+                hint="pass the SwitchConfig instead of the Switch",
+            )
+        return AnsweringWork(
+            config=self.switch,
+            settings=self.settings,
+            examples=self.examples,
+            score=self.task.score,
+        )
+
     def batch(self, number: int) -> Sequence[Example]:
         """Return the questions of a batch."""
-        size = self.settings.batch_questions
-        return self.examples[number * size : (number + 1) * size]
+        return batch_of(self.examples, self.settings, number)
 
     def responses(self, condition: str) -> list[Response]:
         """Return a condition's stored responses in the order of the questions."""
@@ -189,27 +186,9 @@ class _Nodes:
     def respond(self, state: EvaluationState, writer: StreamWriter) -> EvaluationState:
         """Let one condition answer one batch."""
         job = self._job
-        condition, number = state["todo"][0]
-        make, seed, temperature = job.conditions[condition]
-        responses = respond(
-            make(),
-            job.batch(number),
-            job.task.score,
-            seed=seed,
-            temperature=temperature,
-            on_end=lambda n: writer({"type": "answered", "condition": condition, "responses": n}),
-        )
-        rows = [
-            {
-                "query_id": one.example_id,
-                "condition": condition,
-                "text": one.trace.text,
-                "score": one.score,
-                "response": json.dumps(one.to_json(), ensure_ascii=False),
-            }
-            for one in responses
-        ]
-        job.shards(condition).write(number, rows)
+        name, number = state["todo"][0]
+        rows = answer(job.conditions[name], name, job.batch(number), job.task.score, writer)
+        job.shards(name).write(number, rows)
         return {}
 
     def analyse(self, state: EvaluationState) -> EvaluationState:  # noqa: ARG002
@@ -217,15 +196,15 @@ class _Nodes:
         job = self._job
         written = {name: job.responses(name) for name in job.conditions}
         own = {
-            name: found for name, found in written.items() if not name.startswith((_FIRST, _SECOND))
+            name: found for name, found in written.items() if not name.startswith((FIRST, SECOND))
         }
-        chosen = dict(choosing_conditions(job.switch, own))
+        chosen = dict(choosing_conditions(job.config, own))
         analysis = analyse(
             own | chosen,
             examples=job.examples,
-            names=job.switch.config.names,
-            resampled_first=_stripped(written, _FIRST),
-            resampled=_stripped(written, _SECOND),
+            names=job.config.names,
+            resampled_first=_stripped(written, FIRST),
+            resampled=_stripped(written, SECOND),
         )
         evaluation = {"about": self._about(), "analysis": analysis}
         text = json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n"
@@ -241,7 +220,7 @@ class _Nodes:
     def _about(self) -> dict[str, Any]:
         job = self._job
         task = job.manifest["task"]
-        config = job.switch.config
+        config = job.config
         return {
             "candidates": ", ".join(config.names),
             "task": task["name"],
@@ -257,11 +236,14 @@ class _Nodes:
         }
 
 
-def evaluate_switch(job: EvaluationJob, *, on_event: OnEvent | None = None) -> dict[str, Any]:
+def evaluate_switch(
+    job: EvaluationJob, *, workers: Workers | None = None, on_event: OnEvent | None = None
+) -> dict[str, Any]:
     """Run an evaluation, or go on with it; return what `evaluation.json` holds.
 
     Args:
         job: Who is evaluated on what.
+        workers: Who answers the questions, instead of this process; the answers are the same.
         on_event: Told of every finished response.
 
     Raises:
@@ -269,11 +251,26 @@ def evaluate_switch(job: EvaluationJob, *, on_event: OnEvent | None = None) -> d
         ConfigError: The folder holds another evaluation's responses.
     """
     job.out.mkdir(parents=True, exist_ok=True)
+    if workers is not None:
+        with closing(_answered_elsewhere(job, workers)) as events:
+            relay(events, on_event)
     graph = build_evaluation_graph(job)
     limit = 2 * len(job.batches()) + 10
     relay(graph.stream({}, {"recursion_limit": limit}, stream_mode="custom"), on_event)
     found: dict[str, Any] = json.loads((job.out / EVALUATION).read_text(encoding="utf-8"))
     return found
+
+
+def _answered_elsewhere(job: EvaluationJob, workers: Workers) -> Generator[Event]:
+    """Let workers answer what is missing; not in a node, which Ctrl-C would wait for."""
+    if not (missing := job.batches()):
+        return
+    with closing(workers.run(job.work(), missing)) as done:
+        for (condition, number), event in done:
+            if event["type"] == "stored":
+                job.shards(condition).write(number, event["rows"])
+            else:
+                yield event
 
 
 def _stripped(written: Responses, prefix: str) -> dict[str, Sequence[Response]]:

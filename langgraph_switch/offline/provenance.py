@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from langgraph_switch._version import __version__
-from langgraph_switch.config import LMSwitcherSpec, SwitchConfig
+from langgraph_switch.config import HeadSwitcherSpec, LMSwitcherSpec, SwitchConfig
 
 METRICS = "metrics.json"
 """What training leaves beside the switch it made."""
@@ -29,9 +29,12 @@ def versions(*more: str) -> dict[str, str]:
 def switcher_provenance(config: SwitchConfig) -> dict[str, Any]:
     """Return how the switcher of a configuration was trained, as far as its folder says so."""
     spec = config.switcher
-    if not isinstance(spec, LMSwitcherSpec):
+    if isinstance(spec, HeadSwitcherSpec):
+        reference = spec.head
+    elif isinstance(spec, LMSwitcherSpec):
+        reference = spec.adapter or spec.model or spec.candidate or ""
+    else:
         return {"switcher": spec.kind}
-    reference = spec.adapter or spec.model or spec.candidate or ""
     folder = Path(config.resolve_model(reference))
     file = folder.parent / METRICS
     if not file.is_file():

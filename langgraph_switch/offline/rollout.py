@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from langgraph.graph import END, START, StateGraph
@@ -18,14 +19,17 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, StreamWriter
 from typing_extensions import TypedDict
 
+from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.floor import Decision
 from langgraph_switch.loop import finish_traces
+from langgraph_switch.offline.completers import make_completer
 from langgraph_switch.offline.labels import can_still_win, early_stop_looks
 from langgraph_switch.offline.responses import fresh_trace
 from langgraph_switch.offline.rows import rollout_row
 from langgraph_switch.offline.settings import RolloutSettings
-from langgraph_switch.offline.shards import ShardFolder
+from langgraph_switch.offline.shards import PassedOnShards, ShardFolder
+from langgraph_switch.offline.workers import Event
 from langgraph_switch.scoring import Score, ScoreResult, score_answers
 from langgraph_switch.seeds import derive_seed, derive_uniform
 from langgraph_switch.switch import Switch
@@ -34,16 +38,24 @@ from langgraph_switch.tasks import Example
 from langgraph_switch.trace import Segment, Trace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RolloutJob:
     """What a rollout graph works on."""
 
-    switch: Switch
-    """Candidates and rules, with the policy that writes prefixes and completions."""
+    config: SwitchConfig
+    """Candidates and rules."""
     examples: Sequence[Example]
     score: Score
     settings: RolloutSettings
     shards: ShardFolder
+    loaded: Switch | None = None
+    """The switch of `config`, if it was loaded before."""
+
+    @cached_property
+    def switch(self) -> Switch:
+        """The switch under the policy that writes prefixes and completions; loaded on first use."""
+        switch = self.loaded or Switch(self.config)
+        return switch.with_switcher(make_completer(self.settings, self.config, switch.switcher))
 
     @property
     def num_chunks(self) -> int:
@@ -109,6 +121,38 @@ def build_rollout_graph(
 def rollout_recursion_limit(num_chunks: int) -> int:
     """Return the super-steps that a run over so many chunks may take."""
     return 5 * num_chunks + 2
+
+
+@dataclass(frozen=True)
+class RolloutWork:
+    """Chunks of a job as units of work elsewhere: their rows come back in the event `stored`."""
+
+    job: RolloutJob
+
+    @classmethod
+    def of(cls, job: RolloutJob) -> RolloutWork:
+        """Return a job's work, without its loaded models and its folder.
+
+        Raises:
+            ConfigError: The job was given models that only this process has.
+        """
+        if job.loaded is not None:
+            raise ConfigError(
+                "Workers elsewhere load their own models; this job was given loaded ones.",
+                hint="leave out switch=, so that they are loaded from the configuration",
+            )
+        return cls(replace(job, shards=PassedOnShards(job.shards.manifest)))
+
+    def start(self) -> Callable[[int], Iterator[Event]]:
+        """Load the models; return what makes a chunk's rows."""
+        graph = build_rollout_graph(self.job)
+        limit = rollout_recursion_limit(1)
+
+        def chunk_events(chunk: int) -> Iterator[Event]:
+            begin = RolloutState(todo=[chunk])
+            return graph.stream(begin, {"recursion_limit": limit}, stream_mode="custom")
+
+        return chunk_events
 
 
 class _Nodes:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from langgraph_switch.config import ModelRef
+from langgraph_switch.config import HeadKind, ModelRef
 from langgraph_switch.engines.models import SharedModel, load_shared_model
 from langgraph_switch.engines.transformers_engine import is_out_of_memory
 from langgraph_switch.errors import ConfigError, EngineOutOfMemoryError
@@ -51,11 +51,11 @@ class SftRow(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finetuned:
-    """What a finetuning came to."""
+    """What a finetuning, or the training of a head, came to."""
 
     folder: Path
-    """The weights with their tokenizer, or the adapter."""
-    method: Method
+    """The weights with their tokenizer, the adapter, or the head."""
+    method: Method | HeadKind
     why: str
     """Why this method."""
     num_rows: int

@@ -75,6 +75,22 @@ class ShardFolder:
             )
 
 
+class PassedOnShards(ShardFolder):
+    """What a worker elsewhere writes to: nothing, since whoever receives its rows stores them."""
+
+    def __init__(self, manifest: dict[str, Any]) -> None:
+        self.folder = Path(os.devnull)
+        self.manifest = manifest
+
+    def has(self, index: int) -> bool:  # noqa: ARG002
+        """Return that nothing is stored here."""
+        return False
+
+    def write(self, index: int, rows: Sequence[dict[str, Any]]) -> Path:  # noqa: ARG002
+        """Leave the rows to the receiver of events."""
+        return self.folder
+
+
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Return what made a folder's rows.
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, Self
 
 from langgraph_switch.config import (
     GREEDY,
+    HeadKind,
+    HeadSwitcherSpec,
     LMSwitcherSpec,
     ModelRef,
     Sampling,
@@ -29,7 +31,12 @@ from langgraph_switch.offline.switcher_card import switcher_card
 from langgraph_switch.offline.work_folder import differences, write_json
 
 _ADAPTER_CONFIG = "adapter_config.json"
-_FOLDER: dict[Method, str] = {"full": "model", "lora": "adapter"}
+_FOLDER: dict[Method | HeadKind, str] = {
+    "full": "model",
+    "lora": "adapter",
+    "linear": "head",
+    "mlp": "head",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +133,13 @@ class ArtifactFolder:
         partial.mkdir(parents=True)
         shutil.copytree(done.folder, partial / _FOLDER[done.method])
         config.save(partial)
+        with_weights = () if _FOLDER[done.method] == "head" else ("trl", "peft")
         whole = report | {
             "kind": "trained switcher",
             "training": {k: v for k, v in done.to_json().items() if k != "folder"},
             "run": self.identity,
             "run_hash": self.run_hash,
-            "versions": versions("trl", "peft"),
+            "versions": versions(*with_weights),
             "provenance": _provenance(manifests),
         }
         write_json(partial / METRICS, whole)
@@ -153,19 +161,29 @@ def switcher_spec(
 
     A LoRA switcher shares its base with the candidate that it was trained on.
     """
-    is_greedy = all(config.sampling_of(one).is_greedy for one in config.candidates)
-    sampling = GREEDY if is_greedy else Sampling(temperature=1.0, top_p=0.9)
-    known = tuple(
-        TrainedOn(name=one.name, model=one.model, revision=one.revision)
-        for one in config.candidates
-    )
-    common: dict[str, Any] = {"prompt": prompt, "sampling": sampling, "trained_on": known}
+    common: dict[str, Any] = {"prompt": prompt, **_common_fields(config)}
     if method == "full":
         return LMSwitcherSpec(model=f"./{_FOLDER['full']}", **common)
     adapter = f"./{_FOLDER['lora']}"
     if base_candidate is not None:
         return LMSwitcherSpec(candidate=base_candidate, adapter=adapter, **common)
     return LMSwitcherSpec(model=base.model, revision=base.revision, adapter=adapter, **common)
+
+
+def head_spec(config: SwitchConfig, *, candidate: str) -> HeadSwitcherSpec:
+    """Return how a trained head is named in a `switch.json` beside it."""
+    return HeadSwitcherSpec(head="./head", candidate=candidate, **_common_fields(config))
+
+
+def _common_fields(config: SwitchConfig) -> dict[str, Any]:
+    """Return what every trained switcher is told: how to draw, and whom it was trained for."""
+    is_greedy = all(config.sampling_of(one).is_greedy for one in config.candidates)
+    known = tuple(
+        TrainedOn(name=one.name, model=one.model, revision=one.revision)
+        for one in config.candidates
+    )
+    sampling = GREEDY if is_greedy else Sampling(temperature=1.0, top_p=0.9)
+    return {"sampling": sampling, "trained_on": known}
 
 
 def _read_report(folder: Path) -> dict[str, Any] | None:

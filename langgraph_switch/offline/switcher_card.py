@@ -27,7 +27,7 @@ def switcher_card(config: SwitchConfig, report: dict[str, Any], *, name: str) ->
 
 def _header(report: dict[str, Any], name: str) -> str:
     base = report["run"]["base"]["model"]
-    relation = "adapter" if report["training"]["method"] == "lora" else "finetune"
+    relation = "finetune" if report["training"]["method"] == "full" else "adapter"
     on_hub = {} if _is_local(base) else {"base_model": base, "base_model_relation": relation}
     data = ModelCardData(
         library_name="langgraph-switch",
@@ -100,6 +100,7 @@ def _training(report: dict[str, Any]) -> str:
     done, run, counts = report["training"], report["run"], report["counts"]
     labels = ", ".join(f"{name} {number}" for name, number in counts["labels"].items())
     kind = "soft" if run["rows"]["soft_labels"] else "hard"
+    schedule = "cosine" if done["method"] in {"full", "lora"} else "constant"
     rows = {
         "start": shown(run["base"]["model"]),
         "method": f"{done['method']} ({done['why']})",
@@ -109,7 +110,7 @@ def _training(report: dict[str, Any]) -> str:
         "left out": f"{counts['ties_left_out']} ties, {counts['failed']} without a score, "
         f"{counts['too_long']} too long",
         "steps": f"{done['steps']} of up to {run['settings']['batch_size']} rows",
-        "learning rate": f"{done['learning_rate']:g}, cosine",
+        "learning rate": f"{done['learning_rate']:g}, {schedule}",
         "loss of the last epoch": f"{done['final_loss']:.4f}",
         "seed": str(run["settings"]["seed"]),
         "versions": ", ".join(f"{name} {number}" for name, number in report["versions"].items()),

@@ -16,29 +16,15 @@ from typing import Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer, StreamWriter
-from transformers import AutoConfig
 
-from langgraph_switch.config import ModelRef, SwitchConfig
-from langgraph_switch.engines.models import load_error, load_tokenizer
-from langgraph_switch.engines.pool import ModelPool
-from langgraph_switch.errors import ConfigError
 from langgraph_switch.offline.events import OnEvent
-from langgraph_switch.offline.sft import Finetuned, SftSettings, check_rows, finetune
-from langgraph_switch.offline.switcher_artifact import (
-    ArtifactFolder,
-    TrainedSwitcher,
-    switcher_spec,
-)
+from langgraph_switch.offline.head_learner import HeadLearner
+from langgraph_switch.offline.head_settings import HeadSettings
+from langgraph_switch.offline.learner import Learner, LMLearner
+from langgraph_switch.offline.sft import Finetuned, SftSettings
+from langgraph_switch.offline.switcher_artifact import ArtifactFolder, TrainedSwitcher
 from langgraph_switch.offline.switcher_metrics import predict, switcher_metrics
-from langgraph_switch.offline.training_rows import (
-    RolloutSource,
-    RowEncoder,
-    RowSettings,
-    RowSplit,
-    load_rollouts,
-    split_rows,
-)
-from langgraph_switch.switchers.lm import LMSwitcher
+from langgraph_switch.offline.training_rows import RolloutSource, RowSettings, load_rollouts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +37,8 @@ class TrainingJob:
     base: str | None = None
     """Where the weights start: a candidate's name (the anchor by default), a path or a repo."""
     rows: RowSettings = field(default_factory=RowSettings)
-    settings: SftSettings = field(default_factory=SftSettings)
+    settings: SftSettings | HeadSettings = field(default_factory=SftSettings)
+    """How it is trained, and so what it is: a causal LM, or a head on a candidate."""
     on_event: OnEvent | None = None
     """Told what happens; what it raises breaks the training off, to be gone on with later."""
 
@@ -77,7 +64,7 @@ def train_switcher(
     out: str | Path,
     base: str | None = None,
     rows: RowSettings | None = None,
-    settings: SftSettings | None = None,
+    settings: SftSettings | HeadSettings | None = None,
     on_event: OnEvent | None = None,
 ) -> TrainedSwitcher:
     """Train a switcher on rollouts and save the switch that it makes.
@@ -87,9 +74,11 @@ def train_switcher(
     Args:
         rollouts: A folder of rollouts, or several rounds of the same candidates.
         out: The folder to make; it must not hold anything else.
-        base: Where the weights start: a candidate's name (the anchor by default), a path or repo.
+        base: Where the weights start: a candidate's name (the anchor by default), a path or repo;
+            for a head the candidate whose hidden state it reads.
         rows: Which rows are learned from, and what they say.
-        settings: How the weights are trained.
+        settings: How it is trained: `SftSettings` for a causal LM (the default), `HeadSettings`
+            for a head on a candidate's hidden state.
         on_event: Told what happens: `loaded`, `split`, `step`, `trained`, `measured`, `saved`.
 
     Raises:
@@ -149,26 +138,21 @@ class _Nodes:
 
     def split(self, state: TrainingState, writer: StreamWriter) -> TrainingState:
         """Hold out queries; refuse too few rows before anything is loaded."""
-        split = self._split
-        check_rows(split.training, self._job.settings)
+        split = self._learner.split
+        self._learner.check()
         warnings = [*state["warnings"], *split.warnings]
         self._tell(writer, "split", counts=split.counts, warnings=warnings)
         return {"counts": split.counts, "warnings": warnings}
 
     def train(self, state: TrainingState, writer: StreamWriter) -> TrainingState:
-        """Finetune the base; goes on from the last checkpoint of the same run."""
+        """Train the switcher; goes on where the same run was broken off."""
         del state
 
         def on_step(step: int, total: int, loss: float) -> None:
             self._tell(writer, "step", step=step, total=total, loss=loss)
 
-        done = finetune(
-            self._split.training,
-            self._base,
-            work=self._artifact.work / "sft",
-            settings=self._job.settings,
-            about={"run": self._artifact.identity},
-            on_step=on_step,
+        done = self._learner.train(
+            self._artifact.work / "sft", about={"run": self._artifact.identity}, on_step=on_step
         )
         self._tell(writer, "trained", **done.to_json())
         return {"finetuned": done.to_json()}
@@ -178,9 +162,10 @@ class _Nodes:
         done = Finetuned.from_json(state["finetuned"])
         config = self._source.config
         labels = state["counts"]["labels"]
+        held_out = self._learner.split.held_out
         metrics = switcher_metrics(
-            self._split.held_out,
-            predict(self._served(done), self._split.held_out),
+            held_out,
+            predict(self._learner.served(done), held_out),
             names=config.names,
             anchor=config.anchor_name,
             majority=max(config.names, key=lambda name: int(labels[name])),
@@ -191,15 +176,8 @@ class _Nodes:
     def save(self, state: TrainingState, writer: StreamWriter) -> TrainingState:
         """Put the switch, its weights, figures and card into the out folder at once."""
         done = Finetuned.from_json(state["finetuned"])
-        spec = switcher_spec(
-            self._source.config,
-            method=done.method,
-            base=self._base,
-            base_candidate=self._base_candidate,
-            prompt=self._job.rows.prompt,
-        )
         folder = self._artifact.write(
-            self._source.config.with_changes(switcher=spec),
+            self._source.config.with_changes(switcher=self._learner.spec(done)),
             done,
             report={
                 "metrics": state["metrics"],
@@ -216,37 +194,11 @@ class _Nodes:
         return load_rollouts(self._job.rollouts)
 
     @cached_property
-    def _split(self) -> RowSplit:
-        base = self._base
-        encoder = RowEncoder(
-            load_tokenizer(base.model, revision=base.revision),
-            self._source.config.names,
-            self._job.rows,
-            temperature=self._source.soft_label_temperature,
-        )
-        most = min(self._job.settings.max_length, _context_tokens(base))
-        return split_rows(self._source, self._job.rows, encoder, max_tokens=most)
-
-    @property
-    def _base_candidate(self) -> str | None:
-        """The candidate whose weights are the start, if it is one."""
-        name = self._job.base or self._source.config.anchor_name
-        return name if name in self._source.config.names else None
-
-    @property
-    def _base(self) -> ModelRef:
-        if self._base_candidate is None:
-            folder = Path(str(self._job.base))
-            return ModelRef(model=str(folder.resolve() if folder.is_dir() else self._job.base))
-        spec = self._source.config.candidate(self._base_candidate)
-        if spec.adapter is not None:
-            raise ConfigError(
-                f"Candidate {spec.name!r} is an adapter on {spec.model!r}; a switcher starts from "
-                "weights of their own.",
-                hint="name another candidate as base, or the path or repo of a whole model",
-            )
-        ref = ModelRef.model_validate(spec.model_dump(include=set(ModelRef.model_fields)))
-        return ref.model_copy(update={"model": self._source.config.resolve_model(ref.model)})
+    def _learner(self) -> Learner:
+        job = self._job
+        if isinstance(job.settings, HeadSettings):
+            return HeadLearner(self._source, job.base, job.rows, job.settings)
+        return LMLearner(self._source, job.base, job.rows, job.settings)
 
     @cached_property
     def _artifact(self) -> ArtifactFolder:
@@ -259,25 +211,10 @@ class _Nodes:
                         self._source.manifests, self._source.rows_by_folder, strict=True
                     )
                 ],
-                "base": self._base.model_dump(mode="json", include={"model", "revision"}),
+                "base": self._learner.base.model_dump(mode="json", include={"model", "revision"}),
                 "rows": self._job.rows.model_dump(mode="json"),
-                "settings": self._job.settings.model_dump(mode="json", exclude={"device"}),
+                "settings": self._learner.settings,
             },
-        )
-
-    def _served(self, done: Finetuned) -> LMSwitcher:
-        weights = str(done.folder)
-        if done.method == "lora":
-            ref = self._base.model_copy(update={"adapter": weights})
-        else:
-            ref = ModelRef(model=weights, device=self._job.settings.device)
-        config: SwitchConfig = self._source.config
-        return LMSwitcher(
-            ModelPool(kv_cache_bytes=config.limits.kv_cache_bytes).engine(ref, name="switcher"),
-            config.names,
-            prompt=self._job.rows.prompt,
-            sampling=config.sampling,
-            segment_tokens=config.segment.max_tokens,
         )
 
     def _tell(self, writer: StreamWriter, kind: str, **fields: Any) -> None:
@@ -285,14 +222,3 @@ class _Nodes:
         writer(event)
         if self._job.on_event is not None:
             self._job.on_event(event)
-
-
-def _context_tokens(base: ModelRef) -> int:
-    """Return how many tokens a model's context holds, without loading its weights."""
-    try:
-        config = AutoConfig.from_pretrained(
-            base.model, revision=base.revision or "main", trust_remote_code=False
-        )
-    except Exception as err:
-        raise load_error(base.model, err) from err
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,11 +70,29 @@ class RolloutSource:
         return float(self.manifests[-1]["settings"]["soft_label_temperature"])
 
 
+class EncodedRow(TypedDict):
+    """What every kind of switcher reads of a row: token ids."""
+
+    input_ids: list[int]
+
+
+RowT = TypeVar("RowT", bound=EncodedRow)
+RowT_co = TypeVar("RowT_co", bound=EncodedRow, covariant=True)
+
+
+class Encodes(Protocol[RowT_co]):
+    """Turns rollout rows into what a switcher is trained on."""
+
+    def encode(self, row: dict[str, Any]) -> RowT_co:
+        """Return a row as the switcher will read it, with what it should answer."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowSplit:
+class RowSplit(Generic[RowT]):
     """Rows to train on, ready for the trainer, and rollout rows to measure on."""
 
-    training: tuple[SftRow, ...]
+    training: tuple[RowT, ...]
     held_out: tuple[dict[str, Any], ...]
     counts: dict[str, Any]
     """How many rows there were, and where they went."""
@@ -111,8 +129,8 @@ def _is_remote(folder: str | Path) -> bool:
 
 
 def split_rows(
-    source: RolloutSource, settings: RowSettings, encoder: RowEncoder, *, max_tokens: int
-) -> RowSplit:
+    source: RolloutSource, settings: RowSettings, encoder: Encodes[RowT], *, max_tokens: int
+) -> RowSplit[RowT]:
     """Leave out what cannot teach anything or does not fit, and hold out some queries."""
     scored = [row for row in source.rows if row["label"] != FAILED_LABEL]
     usable = [row for row in scored if teaches(row, settings)]
@@ -159,6 +177,15 @@ def teaches(row: dict[str, Any], settings: RowSettings) -> bool:
 def is_held_out(query_id: str, settings: RowSettings) -> bool:
     """Return whether a query is measured on; the same in every round."""
     return derive_uniform(settings.seed, query_id, 0, "holdout") < settings.holdout
+
+
+def target_probabilities(row: dict[str, Any], *, is_soft: bool, temperature: float) -> list[float]:
+    """Return how probable each candidate should be: the best alone, or a softmax of the means."""
+    if not is_soft:
+        return [float(index == row["label"]) for index in range(len(row["means"]))]
+    best = max(row["means"])
+    weights = [math.exp((mean - best) / temperature) for mean in row["means"]]
+    return [weight / math.fsum(weights) for weight in weights]
 
 
 def prefix_trace(row: dict[str, Any]) -> Trace:
@@ -213,15 +240,10 @@ class RowEncoder:
         encoded = SftRow(input_ids=[*prompt, *answer], labels=[*[_IGNORED] * len(prompt), *answer])
         if self.has_single_token_labels:
             encoded["label_ids"] = [label[0] for label in self._labels]
-            encoded["label_probabilities"] = self._target(row)
+            encoded["label_probabilities"] = target_probabilities(
+                row, is_soft=self._is_soft, temperature=self._temperature
+            )
         return encoded
-
-    def _target(self, row: dict[str, Any]) -> list[float]:
-        if not self._is_soft:
-            return [float(index == row["label"]) for index in range(len(self._labels))]
-        best = max(row["means"])
-        weights = [math.exp((mean - best) / self._temperature) for mean in row["means"]]
-        return [weight / math.fsum(weights) for weight in weights]
 
     def _end_of(self, label: int) -> tuple[int, ...]:
         own = self._labels[label]

@@ -105,6 +105,7 @@ def _label_ids(question: str, num_candidates: int, tokenizer: Tokenizer) -> Labe
     """Split question and label where all labels still agree.
 
     A tokenizer may merge the question's last blank with a label: then that token is the label's.
+    One that does so with some labels only gets every label as a token of its own, if it has them.
     """
     whole = [tokenizer.encode(f"{question}{index}") for index in range(num_candidates)]
     if len(set(whole)) < num_candidates:
@@ -112,6 +113,10 @@ def _label_ids(question: str, num_candidates: int, tokenizer: Tokenizer) -> Labe
             "The switcher's tokenizer gives two candidates the same label.",
             hint="use a switcher whose tokenizer tells numbers apart",
         )
+    if len({len(ids) for ids in whole}) > 1:
+        alone = [tokenizer.encode(str(index)) for index in range(num_candidates)]
+        if len(set(alone)) == num_candidates and all(len(ids) == 1 for ids in alone):
+            return LabelIds(tokenizer.encode(question), tuple(alone))
     shared = 0
     while all(len(ids) > shared + 1 for ids in whole) and len({ids[shared] for ids in whole}) == 1:
         shared += 1

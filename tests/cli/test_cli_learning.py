@@ -67,6 +67,25 @@ def test_train_makes_a_switch_that_runs(cli: Cli, runs: Path) -> None:
     assert json.loads(named.splitlines()[-1])["text"] == json.loads(answer.splitlines()[-1])["text"]
 
 
+def test_train_a_head_that_runs_and_is_evaluated(cli: Cli, runs: Path) -> None:
+    out = runs / "head"
+    command = ("train", "--rollouts", str(runs / "rollouts"), "--head", "mlp", "--soft-labels")
+    assert "a mlp head on 128 numbers of 'aligned'" in done(
+        cli, *command, "--epochs", "3", "--out", str(out)
+    )
+    assert json.loads((out / "switch.json").read_text())["switcher"]["kind"] == "head"
+    answer = done(cli, "run", "How many legs do 3 cats have?", "--switcher", str(out), "--json")
+    assert json.loads(answer.splitlines()[-1])["text"]
+    options = ("--switcher", str(out), "--questions", "4", "--quick", "--out", str(runs / "e2"))
+    assert "trained switcher" in done(cli, "evaluate", *TASK, *options)
+    assert "switcher" in done(cli, "inspect", str(out))
+    refused = cli(*command, "--method", "lora", "--out", str(runs / "none"))
+    assert refused.exit_code == 2
+    assert "--head changes none" in refused.output
+    refused = cli(*command, "--base", "user/model", "--out", str(runs / "none"))
+    assert "one of pretrained, finetuned, aligned" in refused.output
+
+
 def test_a_switcher_for_other_candidates_is_refused(cli: Cli, runs: Path) -> None:
     pair = ("--candidate", "aligned=user/a", "--candidate", "pretrained=user/p")
     result = cli("run", "--show-config", *pair, "--switcher", str(runs / "switcher"))

@@ -15,8 +15,9 @@ import pytest
 from stand_in import Fault, Hub
 
 from langgraph_switch import SwitchLLM
-from langgraph_switch.config import SwitchConfig
+from langgraph_switch.config import HeadSwitcherSpec, SwitchConfig
 from langgraph_switch.families import embedded_config
+from langgraph_switch.switchers.head_model import HeadConfig, SwitcherHead
 
 pytestmark = pytest.mark.enable_socket
 
@@ -112,6 +113,38 @@ def test_pushed_and_pulled_it_answers_alike(
     assert "license: mit" in (folder / "README.md").read_text(encoding="utf-8")
     offline = reader.python(program, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
     assert offline.splitlines() == [expected, expected]
+
+
+def test_a_switch_with_a_head_travels_too(
+    hub: Hub, author: Machine, reader: Machine, tmp_path: Path
+) -> None:
+    head = SwitcherHead(
+        HeadConfig(
+            kind="linear", hidden_size=128, candidates=("pretrained", "finetuned", "aligned"),
+            reads="aligned", model="embedded:aligned",
+        )
+    )  # fmt: skip
+    (tmp_path / "head").mkdir()
+    head.save(tmp_path / "head")
+    spec = HeadSwitcherSpec(head=str(tmp_path / "head"))
+    llm = SwitchLLM(config=embedded_config().with_changes(switcher=spec))
+    folder = llm.save_pretrained(tmp_path / "switch")
+    author.done("push", str(folder), "user/head")
+    pulled = Path(reader.done("pull", "user/head").strip())
+    for name in ("head.json", "head.safetensors"):
+        assert (pulled / "head" / name).read_bytes() == (tmp_path / "head" / name).read_bytes()
+    asked = f"print(SwitchLLM.from_pretrained('user/head').invoke({QUESTION!r}))"
+    told = reader.python(f"from langgraph_switch import SwitchLLM; {asked}", HF_HUB_OFFLINE="1")
+    assert told.strip() == llm.invoke(QUESTION).strip()
+    # A head alone, by the name of a repo whose root it is.
+    files = {path.name: path.read_bytes() for path in (tmp_path / "head").iterdir()}
+    hub.create("models/user/bare-head")
+    hub.commit("models/user/bare-head", dict(files))
+    alone = spec.model_copy(update={"head": "user/bare-head"})
+    config = embedded_config().with_absolute_models().with_changes(switcher=alone)
+    config.save(tmp_path)
+    load = f"SwitchLLM.from_config({str(tmp_path)!r}).invoke({QUESTION!r})"
+    assert reader.python(f"from langgraph_switch import SwitchLLM; print({load})") == told
 
 
 def test_embedded_candidates_need_no_copy(

@@ -7,6 +7,7 @@ from tiny_models import switch_config
 
 from langgraph_switch import ScriptedEngine, Switch
 from langgraph_switch.config import LMSwitcherSpec
+from langgraph_switch.offline.answering import Condition, EvaluationSettings, planned_conditions
 from langgraph_switch.offline.conditions import (
     MAJORITY,
     ORACLE,
@@ -21,7 +22,6 @@ from langgraph_switch.offline.conditions import (
     solo,
     untuned,
     without,
-    writing_conditions,
 )
 from langgraph_switch.offline.responses import Response, respond
 from langgraph_switch.scoring import FunctionScore
@@ -46,13 +46,17 @@ def text(one: Switch) -> str:
     return respond(one, EXAMPLES[:1], LENGTH, seed=0)[0].trace.text
 
 
+def planned(one: Switch) -> dict[str, Condition]:
+    return planned_conditions(one, EvaluationSettings(resample=False))
+
+
 def test_every_condition_is_there_and_singles_come_first() -> None:
-    found = list(writing_conditions(switch(), leave_one_out=True))
+    found = list(planned(switch()))
     assert found[:3] == [alone(name) for name in "abc"]
     assert found[3:7] == [RANDOM, UNTUNED, TRAINED, ROUTING]
     assert found[7:] == [without(name) for name in "abc"]
     random = Switch(switch_config(), engines={name: ScriptedEngine() for name in "abc"})
-    assert list(writing_conditions(random, leave_one_out=True)) == [*found[:3], RANDOM]
+    assert list(planned(random)) == [*found[:3], RANDOM]
 
 
 @pytest.mark.parametrize("eos", ["mask", "end_segment", "end_response"])
@@ -103,7 +107,7 @@ def response(answer: str | None, score: float | None) -> Response:
 
 def chosen(*rows: tuple[str | None, float | None]) -> dict[str, Response]:
     singles = {alone(name): [response(*row)] for name, row in zip("abc", rows, strict=True)}
-    return {name: found[0] for name, found in choosing_conditions(switch(), singles)}
+    return {name: found[0] for name, found in choosing_conditions(switch().config, singles)}
 
 
 def test_the_majority_wins_and_the_anchor_breaks_ties() -> None:
