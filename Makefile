@@ -7,7 +7,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM_PYTHON ?= python3.11
 VLLM_INSTALLED := $(VLLM_VENV)/.installed
 
-.PHONY: demo test test-browser test-vllm test-ray notebooks lint types docs docs-check benchmark tiny clean
+.PHONY: demo test test-browser test-ray test-vllm notebooks lint types docs docs-check benchmark tiny clean
 
 demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
@@ -18,6 +18,9 @@ test: $(INSTALLED)  ## the test suite
 test-browser: $(INSTALLED)  ## the playground in headless Chromium
 	command -v chromium >/dev/null || $(BIN)/playwright install chromium || true
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -rs
+
+test-ray: $(INSTALLED)  ## rollouts and evaluation on a Ray cluster of this machine
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
 
 test-vllm: $(INSTALLED)  ## real vLLM servers on this machine's CPU, in an environment of their own
 	@if timeout 420 $(MAKE) --no-print-directory $(VLLM_INSTALLED); then \
@@ -30,9 +33,6 @@ test-vllm: $(INSTALLED)  ## real vLLM servers on this machine's CPU, in an envir
 	  echo "**************************************************************************"; \
 	  test -n "$$CI"; \
 	fi
-
-test-ray: $(INSTALLED)  ## rollouts and evaluation on a Ray cluster of this machine
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray
 
 notebooks: $(INSTALLED)  ## execute the notebooks on the embedded family
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:socket -p no:asyncio -o addopts= --nbmake notebooks

@@ -41,10 +41,10 @@ def run_plan(plan: ServePlan, screen: Screen, *, timeout_s: float) -> None:
         ConfigError: A server belongs on another machine.
         EngineError: A server did not start, or ended.
     """
-    for server in plan.servers:
-        if server.host not in _LOCAL:
+    for host in {server.host for server in plan.servers}:
+        if host not in _LOCAL:
             raise ConfigError(
-                f"{server.host} is another machine.",
+                f"{host} is another machine.",
                 hint="print the commands (--print) and type them there",
             )
     stop = threading.Event()

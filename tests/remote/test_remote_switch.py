@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,10 @@ from typing import Any
 import pytest
 
 from langgraph_switch import SwitchConfig, SwitchLLM, Trace
+from langgraph_switch.config import ModelRef
+from langgraph_switch.engines.base import Engine
 from langgraph_switch.engines.openai_engine import OpenAIEngine
+from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import embedded_config
 from langgraph_switch.hub.plan import plan_memory
@@ -34,8 +39,10 @@ def local() -> SwitchLLM:
 @pytest.fixture(scope="module")
 def server(local: SwitchLLM) -> Iterator[StandInServer]:
     """Serve the embedded family, its switcher included."""
-    engines = {name: one.engine for name, one in local.switch.candidates.items()}
-    engines["switcher"] = local.switch._bare_switcher._engine  # type: ignore[attr-defined]
+    engines: dict[str, Engine] = {n: one.engine for n, one in local.switch.candidates.items()}
+    family = embedded_config().with_absolute_models()
+    ref = ModelRef(model=family.resolve_model(str(family.switcher.model)))  # type: ignore[union-attr]
+    engines["switcher"] = ModelPool(kv_cache_bytes=2**30).engine(ref, name="switcher")
     with StandInServer(engines) as found:
         yield found
 
@@ -152,3 +159,19 @@ def test_an_error_in_mid_answer_can_be_tried_again(server: StandInServer) -> Non
 def _second_time() -> Any:
     calls = iter(range(1000))
     return lambda: next(calls) == 1
+
+
+def test_without_the_client_the_extra_is_named() -> None:
+    program = """
+import sys
+sys.modules["openai"] = None
+from langgraph_switch import SwitchConfig, SwitchLLM
+engine = {"kind": "openai", "base_url": "http://localhost:1/v1", "model": "x"}
+candidates = [{"name": name, "engine": engine} for name in "ab"]
+SwitchLLM(config=SwitchConfig.from_dict({"candidates": candidates})).switch
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert "MissingExtraError" in done.stderr
+    assert "pip install 'langgraph-switch[openai]'" in done.stderr
