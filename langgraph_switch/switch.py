@@ -15,7 +15,14 @@ from typing import Self
 from langgraph_switch.assembly import Assembly
 from langgraph_switch.candidates import Candidate
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.engines.base import Continuation, Engine, HoldsRows, OnToken
+from langgraph_switch.engines.base import (
+    Continuation,
+    Engine,
+    GenerateRequest,
+    HoldsRows,
+    OnToken,
+)
+from langgraph_switch.engines.together import Part, Rendezvous, generate, generate_all, groups
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.floor import (
     Decision,
@@ -43,6 +50,15 @@ class Draft:
     segment: Segment
     pending_text: str = ""
     """What an incomplete character at its end would be decoded to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What one candidate is to write."""
+
+    speaker: str
+    turns: Sequence[Turn]
+    decisions: Sequence[Decision]
 
 
 class Switch:
@@ -160,24 +176,42 @@ class Switch:
         turns: Sequence[Turn],
         decisions: Sequence[Decision],
         on_token: OnToken | None = None,
+        *,
+        rendezvous: Rendezvous | None = None,
     ) -> list[Draft]:
-        """Let one candidate write the next segment of several traces, in one batch."""
-        candidate = self.candidates[speaker]
-        requests = [
-            candidate.request(
-                turn,
-                max_new_tokens=min(self.config.segment.max_tokens, turn.trace.num_tokens_left),
-                extra_tokens=self._extra_tokens(turn.trace),
-            )
-            for turn in turns
+        """Let one candidate write the next segment of several traces, in one batch.
+
+        Args:
+            speaker: The candidate.
+            turns: The traces.
+            decisions: Why it is this candidate's turn, by trace.
+            on_token: Called with the index of a trace and its new token.
+            rendezvous: Where other threads that write for the same step are waited for, because
+                their candidates are adapters of the same base.
+        """
+        part = Part(self.candidates[speaker].engine, self._requests(speaker, turns), on_token)
+        started = time.perf_counter()
+        written = generate(part, rendezvous)
+        return self._drafts(speaker, written, decisions, time.perf_counter() - started)
+
+    def write_all(self, writings: Sequence[Writing]) -> list[list[Draft]]:
+        """Let several candidates write; adapters of one base share a batch."""
+        parts = [
+            Part(self.candidates[one.speaker].engine, self._requests(one.speaker, one.turns))
+            for one in writings
         ]
         started = time.perf_counter()
-        written = candidate.engine.generate(requests, on_token)
+        written = generate_all(parts)
         generate_s = time.perf_counter() - started
         return [
-            Draft(_segment(candidate, one, decision, generate_s), one.pending_text)
-            for one, decision in zip(written, decisions, strict=True)
+            self._drafts(one.speaker, found, one.decisions, generate_s)
+            for one, found in zip(writings, written, strict=True)
         ]
+
+    def writing_together(self, speakers: Sequence[str]) -> list[list[str]]:
+        """Return which of the speakers can share a batch; one may be alone."""
+        found = groups([self.candidates[name].engine for name in speakers])
+        return [[speakers[index] for index in group] for group in found]
 
     def append(self, trace: Trace, draft: Draft) -> Trace:
         """Return the trace with one more segment, ended if a rule says so."""
@@ -196,6 +230,29 @@ class Switch:
         for candidate in self.candidates.values():
             candidate.release(rows)
         self.switcher.release(rows)
+
+    def _requests(self, speaker: str, turns: Sequence[Turn]) -> list[GenerateRequest]:
+        return [
+            self.candidates[speaker].request(
+                turn,
+                max_new_tokens=min(self.config.segment.max_tokens, turn.trace.num_tokens_left),
+                extra_tokens=self._extra_tokens(turn.trace),
+            )
+            for turn in turns
+        ]
+
+    def _drafts(
+        self,
+        speaker: str,
+        written: Sequence[Continuation],
+        decisions: Sequence[Decision],
+        generate_s: float,
+    ) -> list[Draft]:
+        candidate = self.candidates[speaker]
+        return [
+            Draft(_segment(candidate, one, decision, generate_s), one.pending_text)
+            for one, decision in zip(written, decisions, strict=True)
+        ]
 
     def _check_tokenizers(self) -> None:
         """Refuse a candidate that reads other tokens than the one it was published as."""

@@ -38,17 +38,19 @@ class AdapterStack:
         self._rows: RowAdapters | None = None
         self._stacked: dict[tuple[int, ...], Tensor] = {}
         for layer in _adapted(module):
+            alone = type(layer).forward.__get__(layer)
             if isinstance(layer, ModulesToSaveWrapper):
-                layer.forward = self._whole(layer, type(layer).forward.__get__(layer))
+                forward = self._whole(layer, alone)
             elif isinstance(layer, Embedding):
-                layer.forward = self._embedding(layer, type(layer).forward.__get__(layer))
+                forward = self._embedding(layer, alone)
             else:
-                layer.forward = self._linear(layer, type(layer).forward.__get__(layer))
+                forward = self._linear(layer, alone)
+            layer.forward = forward
         self._stacked.clear()  # Was needed to find factors that several layers share.
 
     @contextlib.contextmanager
     def using(self, rows: RowAdapters) -> Iterator[None]:
-        """Make passes use the rows' own adapters."""
+        """Make passes use the rows' own adapters; a pass may have the first rows alone."""
         self._rows = rows
         try:
             yield
@@ -67,7 +69,9 @@ class AdapterStack:
             if self._rows is None:
                 return alone(x, *args, **kwargs)
             base: Tensor = layer.base_layer(x, *args, **kwargs)
-            inner = functional.linear(x.to(down.dtype), down) * self._rows.mask(layout, down)
+            inner = (
+                functional.linear(x.to(down.dtype), down) * self._rows.mask(layout, down)[: len(x)]
+            )
             return _added(base, inner, up)
 
         return forward
@@ -84,7 +88,7 @@ class AdapterStack:
             if self._rows is None:
                 return alone(ids, *args, **kwargs)
             base: Tensor = layer.base_layer(ids, *args, **kwargs)
-            inner = functional.embedding(ids, table.T) * self._rows.mask(layout, table)
+            inner = functional.embedding(ids, table.T) * self._rows.mask(layout, table)[: len(ids)]
             return _added(base, inner, up)
 
         return forward
@@ -94,8 +98,9 @@ class AdapterStack:
             if self._rows is None:
                 return alone(x, *args, **kwargs)
             result: Tensor = layer.original_module(x, *args, **kwargs)
-            for name, index in self._rows.index_by_adapter.items():
-                if name in layer.modules_to_save:
+            for name, whole_index in self._rows.index_by_adapter.items():
+                index = whole_index[whole_index < len(x)]
+                if name in layer.modules_to_save and len(index):
                     result[index] = layer.modules_to_save[name](x[index], *args, **kwargs)
             return result
 

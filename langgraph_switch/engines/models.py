@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from langgraph_switch.config import DType
 from langgraph_switch.engines.memory import kv_bytes_per_token
+from langgraph_switch.engines.together import make_meeting
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import (
     ConfigError,
@@ -28,7 +31,18 @@ from langgraph_switch.errors import (
     UnsafeWeightsError,
 )
 
+if TYPE_CHECKING:
+    from langgraph_switch.engines.adapter_stack import AdapterStack, RowAdapters
+
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_BESIDE_WEIGHTS = (
+    "adapter_config.json",
+    "generation_config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 _UNLIMITED_CONTEXT = 2**31
 _SUPPORTED_LAYERS = {"full_attention", "sliding_attention"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -51,6 +65,8 @@ class SharedModel:
         self.source = source
         self.tokenizer = tokenizer
         self.lock = _DEVICE_LOCKS[module.device]
+        self.meeting = make_meeting(self.lock)
+        """Where requests to the base and to its adapters meet, to share passes."""
         config = module.config.get_text_config()
         self.max_context_tokens = int(
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
@@ -60,9 +76,10 @@ class SharedModel:
         self.kv_bytes_per_token = kv_bytes_per_token(
             config.to_dict(), element_bytes=module.dtype.itemsize
         )
-        self._adapters: set[str] = set()
+        self._adapters: dict[str, _Adapter] = {}
         self._active: str | None = None
         self._peft: Any = None
+        self._stack: AdapterStack | None = None
 
     def add_adapter(self, source: str, revision: str | None = None) -> str:
         """Load a LoRA adapter beside the base weights and return its name.
@@ -80,16 +97,60 @@ class SharedModel:
         with self.lock:
             try:
                 if self._peft is None:  # Injects layers into the module; its weights stay put.
-                    self._peft = PeftModel.from_pretrained(self.module, folder, adapter_name=name)
+                    self._peft = PeftModel.from_pretrained(
+                        self.module, folder, adapter_name=name, autocast_adapter_dtype=False
+                    )
                 else:
-                    self._peft.load_adapter(folder, adapter_name=name)
+                    self._peft.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
+                self._adapters[name] = self._read_adapter(folder)
             except Exception as err:
                 raise load_error(source, err) from err
             self.module.train(mode=False)
-            self._adapters.add(name)
+            self._stack = None
             self._active = name
             self.activate(None)
         return name
+
+    def tokenizer_of(self, adapter: str | None) -> Tokenizer:
+        """Return the tokenizer that an adapter brings along (its chat template), or the base's."""
+        own = self._adapters[adapter].tokenizer if adapter else None
+        return own or self.tokenizer
+
+    def eos_token_ids_of(self, adapter: str | None) -> tuple[int, ...]:
+        """Return the tokens that end a turn: those an adapter brings along, or the base's."""
+        own = self._adapters[adapter].eos_token_ids if adapter else ()
+        return own or self.eos_token_ids
+
+    def can_mix(self) -> bool:
+        """Return whether one pass can serve rows of different adapters."""
+        if not self._adapters:
+            return False
+        from langgraph_switch.engines.adapter_stack import can_stack  # noqa: PLC0415 - imports peft
+
+        return self._stack is not None or can_stack(self.module)
+
+    def stack(self) -> AdapterStack:
+        """Return the adapters side by side, for passes that mix them. Call with `lock` held."""
+        from langgraph_switch.engines.adapter_stack import AdapterStack  # noqa: PLC0415 - peft
+
+        if self._stack is None:
+            self._stack = AdapterStack(self.module)
+        return self._stack
+
+    def rows_of(self, adapters: Sequence[str | None]) -> RowAdapters:
+        """Return the rows of a pass that mixes adapters, each with its own; None is the base."""
+        from langgraph_switch.engines.adapter_stack import RowAdapters  # noqa: PLC0415 - peft
+
+        return RowAdapters(adapters, self.module.device)
+
+    def _read_adapter(self, folder: str) -> _Adapter:
+        """Read what an adapter's folder holds besides weights."""
+        has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
+        has_endings = (Path(folder) / "generation_config.json").is_file()
+        return _Adapter(
+            tokenizer=load_tokenizer(folder) if has_tokenizer else None,
+            eos_token_ids=_eos_of(GenerationConfig.from_pretrained(folder)) if has_endings else (),
+        )
 
     def activate(self, adapter: str | None) -> None:
         """Make forward passes use an adapter, or the bare weights. Call with `lock` held."""
@@ -103,6 +164,14 @@ class SharedModel:
                 tuner.enable_adapter_layers()
             tuner.set_adapter(adapter)
         self._active = adapter
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """What an adapter brings along besides its weights."""
+
+    tokenizer: Tokenizer | None
+    eos_token_ids: tuple[int, ...]
 
 
 def load_shared_model(
@@ -299,7 +368,7 @@ def _adapter_folder(source: str, revision: str | None) -> str:
         return source
     try:
         folder = snapshot_download(
-            source, revision=revision, allow_patterns=["adapter_config.json", _ADAPTER_WEIGHTS]
+            source, revision=revision, allow_patterns=[_ADAPTER_WEIGHTS, *_BESIDE_WEIGHTS]
         )
     except Exception as err:
         raise load_error(source, err) from err
@@ -337,6 +406,10 @@ def _num_embeddings(module: PreTrainedModel) -> int:
 def _eos_token_ids(module: PreTrainedModel) -> tuple[int, ...]:
     found: list[int] = []
     for config in (module.generation_config, module.config.get_text_config()):
-        eos = getattr(config, "eos_token_id", None)
-        found += eos if isinstance(eos, list) else [] if eos is None else [eos]
+        found += _eos_of(config)
     return tuple(dict.fromkeys(found))
+
+
+def _eos_of(config: Any) -> tuple[int, ...]:
+    eos = getattr(config, "eos_token_id", None)
+    return tuple(eos if isinstance(eos, list) else [] if eos is None else [eos])
