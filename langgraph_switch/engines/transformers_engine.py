@@ -107,6 +107,11 @@ class TransformersEngine:
         return self._shared.eos_token_ids_of(self._adapter)
 
     @property
+    def model(self) -> SharedModel:
+        """The weights, perhaps shared with other engines."""
+        return self._shared
+
+    @property
     def meeting(self) -> Meeting:
         """Where requests to the base and to its adapters meet."""
         return self._shared.meeting

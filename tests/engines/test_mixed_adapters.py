@@ -273,7 +273,9 @@ def test_dora_and_experts_cannot_be_stacked() -> None:
             super().__init__()
             self.experts = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
 
-    routed = get_peft_model(nn.Sequential(Block()), LoraConfig(r=2, target_modules=["0", "1"]))
+    routed = get_peft_model(
+        nn.Sequential(Block()), LoraConfig(r=2, target_modules=["experts.0", "experts.1"])
+    )
     assert not can_stack(routed)
 
 
