@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,16 +22,17 @@ def add_compress_command(app: typer.Typer) -> None:
     app.command()(with_option_groups(compress))
 
 
-def compress(  # noqa: PLR0913 - options of a command
-    switch: SwitchOptions,
-    display: ScreenOptions,
+@dataclass(frozen=True, kw_only=True)
+class CompressOptions:
+    """What stays, what may be lost, and on what that is measured."""
+
     base: Annotated[
         str | None,
         typer.Option(
             help="The candidate whose weights stay; default: the anchor.",
             rich_help_panel=_BOUNDS,
         ),
-    ] = None,
+    ] = None
     error: Annotated[
         float,
         typer.Option(
@@ -38,13 +40,13 @@ def compress(  # noqa: PLR0913 - options of a command
             "layer's outputs with --task, else of its weights.",
             rich_help_panel=_BOUNDS,
         ),
-    ] = 0.2,
+    ] = 0.2
     embedding_error: Annotated[
         float | None,
         typer.Option(
             help="The same for the embedding; default: a quarter.", rich_help_panel=_BOUNDS
         ),
-    ] = None,
+    ] = None
     calibration: Annotated[
         int,
         typer.Option(
@@ -52,20 +54,26 @@ def compress(  # noqa: PLR0913 - options of a command
             help="Training questions that show what layers are fed; 0: bound the weights.",
             rich_help_panel=_BOUNDS,
         ),
-    ] = 150,
+    ] = 150
     task: Annotated[
         str | None,
         typer.Option(help="Calibrate and measure scores on this task.", rich_help_panel=TASK),
-    ] = None,
+    ] = None
     split: Annotated[
         str,
         typer.Option(
             help="Whose questions are scored; choose bounds on dev.", rich_help_panel=TASK
         ),
-    ] = "test",
+    ] = "test"
     questions: Annotated[
         int | None, typer.Option(min=1, help="How many; default: all.", rich_help_panel=TASK)
-    ] = None,
+    ] = None
+
+
+def compress(
+    switch: SwitchOptions,
+    options: CompressOptions,
+    display: ScreenOptions,
     out: OutOption = Path("runs/compressed"),
 ) -> None:
     """Express checkpoints as one of them and low-rank adapters: weights once, one pass for all."""
@@ -76,10 +84,9 @@ def compress(  # noqa: PLR0913 - options of a command
         from langgraph_switch.tasks import load_task
 
         settings = {
-            "base": base,
-            "error": error,
-            "embedding_error": embedding_error,
-            "calibration": calibration,
+            name: getattr(options, name)
+            for name in ("base", "error", "embedding_error", "calibration")
         }
-        measuring = Measuring(load_task(task) if task else None, split, questions)
+        task = load_task(options.task) if options.task else None
+        measuring = Measuring(task, options.split, options.questions)
         compress_to(effective_config(switch), settings, measuring, out, screen)

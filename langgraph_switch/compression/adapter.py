@@ -161,7 +161,7 @@ def _changed(
             yield name, old, others[name]
 
 
-def _factors(  # noqa: PLR0913 - one layer with all that is known of it
+def _factors(
     base: PreTrainedModel,
     name: str,
     old: nn.Module,
@@ -172,9 +172,8 @@ def _factors(  # noqa: PLR0913 - one layer with all that is known of it
     """Return the change of a layer as factors; None where it is better kept whole."""
     if not (isinstance(old, nn.Linear | nn.Embedding) and isinstance(new, type(old))):
         return None
-    if isinstance(old, nn.Linear) and isinstance(new, nn.Linear) and old.bias is not None:
-        if not torch.equal(old.bias, new.bias):
-            return None
+    if not _has_equal_bias(old, new):
+        return None
     ends = (_embedding_name(base), _head_name(base))
     bound = bounds.embedding_error if name in ends else bounds.error
     # A tied embedding also is the head: that is where its inputs are known.
@@ -182,6 +181,11 @@ def _factors(  # noqa: PLR0913 - one layer with all that is known of it
     delta = new.weight.detach().to(old.weight.device) - old.weight.detach()
     found = factorize(delta.float(), error=bound, moment=moments.get(seen_as or name))
     return found if found.up.numel() + found.down.numel() < delta.numel() else None
+
+
+def _has_equal_bias(old: nn.Module, new: nn.Module) -> bool:
+    ours, theirs = (dict(one.named_parameters(recurse=False)).get("bias") for one in (old, new))
+    return ours is None or theirs is None or torch.equal(ours, theirs)
 
 
 def _named(name: str, layer: nn.Module, factors: Factors) -> dict[str, Tensor]:
@@ -234,7 +238,7 @@ def _embedding_name(module: PreTrainedModel) -> str | None:
 
 
 def _head_name(module: PreTrainedModel) -> str | None:
-    return _name_of(module, module.get_output_embeddings())
+    return _name_of(module, module.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
 def _name_of(module: PreTrainedModel, part: nn.Module | None) -> str | None:

@@ -147,8 +147,9 @@ class SharedModel:
         """Read what an adapter's folder holds besides weights."""
         has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
         has_endings = (Path(folder) / "generation_config.json").is_file()
+        tokenizer = has_tokenizer and AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return _Adapter(
-            tokenizer=load_tokenizer(folder) if has_tokenizer else None,
+            tokenizer=HFTokenizer(tokenizer) if tokenizer else None,
             eos_token_ids=_eos_of(GenerationConfig.from_pretrained(folder)) if has_endings else (),
         )
 
