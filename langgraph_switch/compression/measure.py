@@ -60,7 +60,7 @@ def compare(
         By writer and type of question (and `all`): both means with 95 % intervals, and the mean
         of the paired differences with its interval.
     """
-    examples = task.split(split)[:questions]
+    examples = (task if questions is None else task.sample(questions, seed=0)).split(split)
     found: dict[str, Any] = {}
     switches = Switch(before), Switch(after)
     for writer in (WHOLE_SWITCH, *before.names):
