@@ -121,16 +121,9 @@ def express(
             "an adapter would be as large as the checkpoint.",
             hint="allow a larger --error, or keep the checkpoint whole",
         )
-    head = _head_name(base)
-    embedding = _embedding_name(base)
-    if is_tied and head and embedding in ranks:
-        ranks[head] = ranks[embedding]
-    if is_tied and head and embedding in whole:  # peft wants to read it by both names.
-        key = f"{_PREFIX}{embedding}.{_WEIGHT}"
-        tensors[f"{_PREFIX}{head}.{_WEIGHT}"] = tensors[key].clone()
-    return Adapter(
-        _config(ranks, whole, is_tied=is_tied, base=base, source=source), tensors, layers
-    )
+    if is_tied:
+        _name_head_too(base, ranks, whole, tensors)
+    return Adapter(_config(ranks, whole, source=source), tensors, layers)
 
 
 def _check_shapes(base: PreTrainedModel, tuned: PreTrainedModel) -> None:
@@ -200,17 +193,31 @@ def _named(name: str, layer: nn.Module, factors: Factors) -> dict[str, Tensor]:
     }
 
 
-def _config(
-    ranks: Mapping[str, int],
-    whole: list[str],
-    *,
-    is_tied: bool,
-    base: PreTrainedModel,
-    source: str,
-) -> LoraConfig:
+def _name_head_too(
+    base: PreTrainedModel, ranks: dict[str, int], whole: list[str], tensors: dict[str, Tensor]
+) -> None:
+    """Store a tied embedding's change under the head's name as well.
+
+    peft's `ensure_weight_tying` would spare that, but loses the head of every adapter after the
+    first (0.21.2). `SharedModel` holds in memory once what both names have in common.
+    """
+    embedding, head = _embedding_name(base), _head_name(base)
+    if embedding is None or head is None:
+        return
+    if embedding in ranks:
+        ranks[head] = ranks[embedding]
+        down, up = (tensors[f"{_PREFIX}{embedding}.lora_embedding_{one}"] for one in "BA")
+        tensors[f"{_PREFIX}{head}.lora_A.{_WEIGHT}"] = down.T.clone()
+        tensors[f"{_PREFIX}{head}.lora_B.{_WEIGHT}"] = up.T.clone()
+    elif embedding in whole:
+        whole.append(head)
+        key = f"{_PREFIX}{embedding}.{_WEIGHT}"
+        tensors[f"{_PREFIX}{head}.{_WEIGHT}"] = tensors[key].clone()
+
+
+def _config(ranks: Mapping[str, int], whole: list[str], *, source: str) -> LoraConfig:
     most = max(ranks.values(), default=1)
     different = {name: rank for name, rank in ranks.items() if rank != most}
-    ends = {_embedding_name(base), _head_name(base)}
     return LoraConfig(
         task_type="CAUSAL_LM",
         base_model_name_or_path=source,
@@ -221,7 +228,6 @@ def _config(
         alpha_pattern=dict(different),
         target_modules=sorted(ranks),
         modules_to_save=sorted(whole) or None,
-        ensure_weight_tying=is_tied and bool(ends & {*ranks, *whole}),
     )
 
 

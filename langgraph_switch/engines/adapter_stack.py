@@ -145,6 +145,25 @@ class RowAdapters:
         return self._masks[layout]
 
 
+def share_ends(embedding: nn.Module, head: nn.Module | None, adapter: str) -> None:
+    """Hold once what an adapter changes alike in the embedding and in the head tied to it."""
+    pairs: list[tuple[Tensor, nn.Parameter]] = []
+    if isinstance(embedding, Embedding) and isinstance(head, Linear):
+        if adapter in embedding.lora_embedding_A and adapter in head.lora_A:
+            pairs = [
+                (embedding.lora_embedding_B[adapter].data.T, head.lora_A[adapter].weight),
+                (embedding.lora_embedding_A[adapter].data.T, head.lora_B[adapter].weight),
+            ]
+    elif isinstance(embedding, ModulesToSaveWrapper) and isinstance(head, ModulesToSaveWrapper):
+        both = (embedding.modules_to_save, head.modules_to_save)
+        if all(adapter in one for one in both):
+            own, other = (one[adapter].weight for one in both)
+            pairs = [(own.data, other)]
+    for shared, parameter in pairs:
+        if torch.equal(shared, parameter.data):
+            parameter.data = shared
+
+
 def can_stack(module: nn.Module) -> bool:
     """Return whether every adapter is plain LoRA over layers that see whole rows."""
     return all(

@@ -106,6 +106,7 @@ class SharedModel:
             except Exception as err:
                 raise load_error(source, err) from err
             self.module.train(mode=False)
+            self._share_ends(name)
             self._stack = None
             self._active = name
             self.activate(None)
@@ -142,6 +143,12 @@ class SharedModel:
         from langgraph_switch.engines.adapter_stack import RowAdapters  # noqa: PLC0415 - peft
 
         return RowAdapters(adapters, self.module.device)
+
+    def _share_ends(self, name: str) -> None:
+        from langgraph_switch.engines.adapter_stack import share_ends  # noqa: PLC0415 - peft
+
+        head = self.module.get_output_embeddings()  # type: ignore[no-untyped-call]
+        share_ends(self.module.get_input_embeddings(), head, name)
 
     def _read_adapter(self, folder: str) -> _Adapter:
         """Read what an adapter's folder holds besides weights."""
