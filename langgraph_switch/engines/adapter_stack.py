@@ -147,7 +147,7 @@ class RowAdapters:
 
 def share_ends(embedding: nn.Module, head: nn.Module | None, adapter: str) -> None:
     """Hold once what an adapter changes alike in the embedding and in the head tied to it."""
-    pairs: list[tuple[Tensor, nn.Parameter]] = []
+    pairs: list[tuple[Any, Any]] = []
     if isinstance(embedding, Embedding) and isinstance(head, Linear):
         if adapter in embedding.lora_embedding_A and adapter in head.lora_A:
             pairs = [
