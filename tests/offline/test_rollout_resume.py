@@ -55,8 +55,8 @@ def test_the_chunk_in_flight_goes_on_at_the_step_that_was_not_finished(
         collect_rollouts(job, on_event=stop)
     again = make_job(tmp_path)
     written = []
-    write = again.switch.write
-    again.switch.write = lambda *args: written.append(args) or write(*args)  # type: ignore[method-assign]
+    write = again.switch.write_all
+    again.switch.write_all = lambda *args: written.append(args) or write(*args)  # type: ignore[method-assign]
     collect_rollouts(again)
     assert list(again.shards.rows()) == uninterrupted
     turns = [turn for call in written for turn in call[1]]
