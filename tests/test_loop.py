@@ -10,6 +10,7 @@ from tiny_models import make_engine, random_model, switch_config
 from langgraph_switch import Switch, Trace
 from langgraph_switch.loop import finish_traces
 from langgraph_switch.queries import trace_from_query
+from langgraph_switch.switch import Draft, Writing
 from langgraph_switch.switchers.base import Turn
 
 
