@@ -348,7 +348,7 @@ class TransformersEngine:
         lacking = [self.num_lacking(request) for request in requests]
         return sorted(range(len(requests)), key=lacking.__getitem__, reverse=True)
 
-    def _batch(  # noqa: PLR0913 - what the kinds of calls differ in
+    def _batch(
         self,
         owners: Sequence[TransformersEngine],
         requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest],
