@@ -101,7 +101,7 @@ def _switched(switch: Switch, prompts: Sequence[str], seed: int, *, is_shared: b
     if is_shared:
         traces = finish_traces(switch, turns)
     else:
-        alone = "langgraph_switch.engines.together.groups"
+        alone = "langgraph_switch.engines.sharing.groups"
         with mock.patch(alone, lambda engines: [[i] for i in range(len(engines))]):
             traces = finish_traces(switch, turns)
     return sum(len(segment.token_ids) for trace in traces for segment in trace.segments)

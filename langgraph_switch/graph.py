@@ -22,7 +22,7 @@ from langgraph.types import Checkpointer, StreamWriter
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.context import MakeSwitch, SwitchContext, SwitchVariants, with_defaults
 from langgraph_switch.engines.base import NewToken
-from langgraph_switch.engines.together import Gathering
+from langgraph_switch.engines.sharing import Gathering
 from langgraph_switch.errors import EngineError, GenerationError, InputError
 from langgraph_switch.floor import Decision
 from langgraph_switch.queries import trace_from_query

@@ -22,7 +22,7 @@ from langgraph_switch.engines.base import (
     HoldsRows,
     OnToken,
 )
-from langgraph_switch.engines.together import Part, Rendezvous, generate, generate_all, groups
+from langgraph_switch.engines.sharing import Part, Rendezvous, generate, generate_all, groups
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.floor import (
     Decision,

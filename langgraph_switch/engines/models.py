@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from langgraph_switch.config import DType
 from langgraph_switch.engines.memory import kv_bytes_per_token
-from langgraph_switch.engines.together import make_meeting
+from langgraph_switch.engines.sharing import make_meeting
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import (
     ConfigError,

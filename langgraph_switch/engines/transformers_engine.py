@@ -33,7 +33,7 @@ from langgraph_switch.engines.memory import row_capacity
 from langgraph_switch.engines.mixed_batch import MixedRowBatch
 from langgraph_switch.engines.models import SharedModel
 from langgraph_switch.engines.sampling import RowSampler
-from langgraph_switch.engines.together import Addressed, Meeting
+from langgraph_switch.engines.sharing import Addressed, Meeting
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import ContextLengthError, EngineError, EngineOutOfMemoryError
 

@@ -19,7 +19,7 @@ from langgraph_switch.engines.adapter_stack import AdapterStack, RowAdapters, ca
 from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, NewToken
 from langgraph_switch.engines.mixed_batch import MixedRowBatch
 from langgraph_switch.engines.pool import ModelPool
-from langgraph_switch.engines.together import Gathering, Part, Rendezvous, generate, generate_all
+from langgraph_switch.engines.sharing import Gathering, Part, Rendezvous, generate, generate_all
 from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.graph import build_graph
 from langgraph_switch.loop import finish_traces
@@ -295,7 +295,7 @@ def test_the_loop_and_the_graph_share_passes_and_write_the_same(
     switch: Switch, batches: mock.Mock
 ) -> None:
     with mock.patch(
-        "langgraph_switch.engines.together.groups",
+        "langgraph_switch.engines.sharing.groups",
         lambda engines: [[i] for i in range(len(engines))],
     ):
         turns = [
