@@ -24,7 +24,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 
 from langgraph_switch.config import FailoverSpec
-from langgraph_switch.engines.base import Continuation, Engine, GenerateRequest, OnToken
+from langgraph_switch.engines.base import Continuation, GenerateRequest, OnToken, Writer
 from langgraph_switch.engines.resumable import ResumableBatch
 from langgraph_switch.errors import EngineError
 
@@ -115,7 +115,7 @@ class Failover:
     def generate(
         self,
         name: str,
-        engine: Engine,
+        engine: Writer,
         requests: Sequence[GenerateRequest],
         on_token: OnToken | None = None,
         *,
@@ -206,7 +206,7 @@ class Failover:
 class _Tries:
     """The calls for one batch."""
 
-    def __init__(self, batch: ResumableBatch, engine: Engine, *, timeout_s: float) -> None:
+    def __init__(self, batch: ResumableBatch, engine: Writer, *, timeout_s: float) -> None:
         self._batch = batch
         self._engine = engine
         self._deadline = time.monotonic() + timeout_s

@@ -22,6 +22,7 @@ from langgraph.types import Checkpointer, StreamWriter
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.context import MakeSwitch, SwitchContext, SwitchVariants, with_defaults
 from langgraph_switch.engines.base import NewToken
+from langgraph_switch.engines.sharing import Gathering
 from langgraph_switch.errors import EngineError, GenerationError, InputError
 from langgraph_switch.floor import Decision, is_stuck
 from langgraph_switch.queries import trace_from_query
@@ -147,6 +148,7 @@ class _Nodes:
     def __init__(self, load: MakeSwitch, *, tells_text: bool) -> None:
         self._variants = SwitchVariants(load)
         self._tells_text = tells_text
+        self._gathering = Gathering()
 
     def prepare(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
         """Turn queries into traces; every seed that was left open is drawn here, once."""
@@ -202,8 +204,10 @@ class _Nodes:
                 emitters[position].push(number, decisions[position], token.text)
 
             listener = on_token if self._tells_text else None
+            rendezvous = self._gathering.join(_step(state), _partners(switch, state, speaker))
             drafts = _keeping_traces(
-                state, lambda: switch.write(speaker, turns, decisions, listener)
+                state,
+                lambda: switch.write(speaker, turns, decisions, listener, rendezvous=rendezvous),
             )
             return {
                 "drafts": [
@@ -288,6 +292,17 @@ def _decision(data: dict[str, Any]) -> Decision:
     if fields["probabilities"] is not None:
         fields["probabilities"] = tuple(fields["probabilities"])
     return Decision(**fields)
+
+
+def _step(state: SwitchState) -> tuple[str, int]:
+    """Return what tells a super-step of a run from any other."""
+    return state["run_id"], sum(len(trace["segments"]) for trace in state["traces"])
+
+
+def _partners(switch: Switch, state: SwitchState, speaker: str) -> tuple[str, ...]:
+    """Return who writes in this super-step and can share a pass with a speaker, itself included."""
+    speakers = list(dict.fromkeys(decision["speaker"] for decision in state["decisions"]))
+    return next(tuple(one) for one in switch.writing_together(speakers) if speaker in one)
 
 
 def _draft_json(index: int, cues: Sequence[Segment], draft: Draft) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from langgraph_switch.errors import EngineError, GenerationError
 from langgraph_switch.floor import Decision, is_stuck
-from langgraph_switch.switch import Draft, Switch
+from langgraph_switch.switch import Draft, Switch, Writing
 from langgraph_switch.switchers.base import Turn
 from langgraph_switch.trace import Trace
 
@@ -75,35 +75,60 @@ def finish_traces(
 
 
 def next_segments(switch: Switch, turns: Sequence[Turn]) -> list[Trace]:
-    """Let every trace have its next segment: one decision for all, one batch per speaker."""
+    """Let every trace have its next segment: one decision for all, one batch per base."""
     decisions = switch.decide(turns)
     by_speaker: dict[str, list[int]] = defaultdict(list)
     for index, decision in enumerate(decisions):
         by_speaker[decision.speaker].append(index)
+    writings = [
+        Writing(
+            speaker,
+            switch.with_cues(speaker, [turns[index] for index in indices]),
+            [decisions[index] for index in indices],
+        )
+        for speaker, indices in by_speaker.items()
+    ]
+    written = _write_once(switch, writings)
     grown = [turn.trace for turn in turns]
-    for speaker, indices in by_speaker.items():
-        ready = switch.with_cues(speaker, [turns[index] for index in indices])
-        drafts = _write_once(switch, speaker, ready, [decisions[index] for index in indices])
-        for index, turn, draft in zip(indices, ready, drafts, strict=True):
+    for indices, writing, drafts in zip(by_speaker.values(), writings, written, strict=True):
+        for index, turn, draft in zip(indices, writing.turns, drafts, strict=True):
             grown[index] = switch.append(turn.trace, draft)
     return grown
 
 
-def _write_once(
-    switch: Switch, speaker: str, turns: Sequence[Turn], decisions: Sequence[Decision]
-) -> list[Draft]:
-    """Return what a candidate writes, computed once for traces to which it must say the same."""
-    first_with: dict[Hashable, int] = {}
-    places = [
-        first_with.setdefault(_certain(switch, speaker, turn.trace, i), i)
-        for i, turn in enumerate(turns)
+def _write_once(switch: Switch, writings: Sequence[Writing]) -> list[list[Draft]]:
+    """Return what candidates write, computed once for traces to which one must say the same."""
+    places = [_places(switch, writing) for writing in writings]
+    asked = [sorted(set(one)) for one in places]
+    written = switch.write_all(
+        [
+            Writing(
+                writing.speaker,
+                [writing.turns[i] for i in indices],
+                [writing.decisions[i] for i in indices],
+            )
+            for writing, indices in zip(writings, asked, strict=True)
+        ]
+    )
+    found = [
+        dict(zip(indices, drafts, strict=True))
+        for indices, drafts in zip(asked, written, strict=True)
     ]
-    asked = sorted(set(places))
-    written = switch.write(speaker, [turns[i] for i in asked], [decisions[i] for i in asked])
-    drafts = dict(zip(asked, written, strict=True))
     return [
-        drafts[place] if place == i else _shared(drafts[place], decision)
-        for i, (place, decision) in enumerate(zip(places, decisions, strict=True))
+        [
+            drafts[place] if place == i else _shared(drafts[place], writing.decisions[i])
+            for i, place in enumerate(one)
+        ]
+        for writing, one, drafts in zip(writings, places, found, strict=True)
+    ]
+
+
+def _places(switch: Switch, writing: Writing) -> list[int]:
+    """Return for each trace the first one to which the candidate must say the same."""
+    first_with: dict[Hashable, int] = {}
+    return [
+        first_with.setdefault(_certain(switch, writing.speaker, turn.trace, i), i)
+        for i, turn in enumerate(writing.turns)
     ]
 
 

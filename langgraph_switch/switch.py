@@ -9,7 +9,11 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Self
 
 from langgraph_switch.assembly import SWITCHER, Assembly
@@ -21,6 +25,13 @@ from langgraph_switch.engines.base import (
     GenerateRequest,
     HoldsRows,
     OnToken,
+)
+from langgraph_switch.engines.sharing import (
+    MeetingEngine,
+    Part,
+    Rendezvous,
+    generate_all,
+    groups,
 )
 from langgraph_switch.errors import ConfigError, EngineError, InputError
 from langgraph_switch.failover import Failover, Health
@@ -53,6 +64,15 @@ class Draft:
     segment: Segment
     pending_text: str = ""
     """What an incomplete character at its end would be decoded to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What one candidate is to write."""
+
+    speaker: str
+    turns: Sequence[Turn]
+    decisions: Sequence[Decision]
 
 
 class Switch:
@@ -195,27 +215,40 @@ class Switch:
         turns: Sequence[Turn],
         decisions: Sequence[Decision],
         on_token: OnToken | None = None,
+        *,
+        rendezvous: Rendezvous | None = None,
     ) -> list[Draft]:
-        """Let one candidate write the next segment of several traces, in one batch."""
+        """Let one candidate write the next segment of several traces, in one batch.
+
+        Args:
+            speaker: The candidate.
+            turns: The traces.
+            decisions: Why it is this candidate's turn, by trace.
+            on_token: Called with the index of a trace and its new token.
+            rendezvous: Where other threads that write for the same step are waited for, because
+                their candidates are adapters of the same base.
+        """
         candidate = self.candidates[speaker]
-        requests = [
-            candidate.request(
-                turn,
-                max_new_tokens=min(self.config.segment.max_tokens, turn.trace.num_tokens_left),
-                extra_tokens=self._extra_tokens(turn.trace),
-            )
-            for turn in turns
-        ]
         started = time.perf_counter()
-        written = self._generate(candidate, requests, on_token)
-        generate_s = time.perf_counter() - started
-        for turn, one in zip(turns, written, strict=True):
-            if one.finish_reason == "failed":
-                self.health.mark_broken(turn.row)
-        return [
-            Draft(_segment(candidate, one, decision, generate_s), one.pending_text)
-            for one, decision in zip(written, decisions, strict=True)
-        ]
+        requests = self._requests(speaker, turns)
+        written = self._generate(candidate, requests, on_token, rendezvous)
+        return self._drafts(speaker, turns, decisions, written, time.perf_counter() - started)
+
+    def write_all(self, writings: Sequence[Writing]) -> list[list[Draft]]:
+        """Let several candidates write: adapters of one base in one batch, devices side by side."""
+        places = groups([self.candidates[one.speaker].engine for one in writings])
+        jobs = [partial(self._write_group, [writings[index] for index in one]) for one in places]
+        if len(jobs) == 1:
+            return jobs[0]()
+        with ThreadPoolExecutor(len(jobs)) as threads:  # Models of one device take turns.
+            written = [done.result() for done in [threads.submit(job) for job in jobs]]
+        pairs = [zip(one, drafts, strict=True) for one, drafts in zip(places, written, strict=True)]
+        return [drafts for _, drafts in sorted(chain.from_iterable(pairs), key=itemgetter(0))]
+
+    def writing_together(self, speakers: Sequence[str]) -> list[list[str]]:
+        """Return which of the speakers can share a batch; one may be alone."""
+        found = groups([self.candidates[name].engine for name in speakers])
+        return [[speakers[index] for index in group] for group in found]
 
     def append(self, trace: Trace, draft: Draft) -> Trace:
         """Return the trace with one more segment, ended if a rule says so."""
@@ -236,14 +269,40 @@ class Switch:
         self.switcher.release(rows)
         self.health.forget_broken(rows)
 
+    def _write_group(self, writings: Sequence[Writing]) -> list[list[Draft]]:
+        """Let candidates write that can share a batch; where it fails, each by itself."""
+        if len(writings) > 1:
+            parts = [
+                Part(self.candidates[one.speaker].engine, self._requests(one.speaker, one.turns))
+                for one in writings
+            ]
+            started = time.perf_counter()
+            try:
+                written = generate_all(parts)
+            except EngineError:
+                if self._failover is None:
+                    raise
+            else:
+                generate_s = time.perf_counter() - started
+                return [
+                    self._drafts(one.speaker, one.turns, one.decisions, found, generate_s)
+                    for one, found in zip(writings, written, strict=True)
+                ]
+        return [self.write(one.speaker, one.turns, one.decisions) for one in writings]
+
     def _generate(
-        self, candidate: Candidate, requests: Sequence[GenerateRequest], on_token: OnToken | None
+        self,
+        candidate: Candidate,
+        requests: Sequence[GenerateRequest],
+        on_token: OnToken | None,
+        rendezvous: Rendezvous | None,
     ) -> list[Continuation]:
+        engine = MeetingEngine(candidate.engine, rendezvous)
         if self._failover is None:
-            return candidate.engine.generate(requests, on_token)
+            return engine.generate(requests, on_token)
         timeout_s = self.config.timeout_of(self.config.candidate(candidate.name))
         return self._failover.generate(
-            candidate.name, candidate.engine, requests, on_token, timeout_s=timeout_s
+            candidate.name, engine, requests, on_token, timeout_s=timeout_s
         )
 
     def _all_failed(self) -> EngineError:
@@ -256,6 +315,33 @@ class Switch:
         )
         whole.__cause__ = next(iter(errors.values()), None)
         return whole
+
+    def _requests(self, speaker: str, turns: Sequence[Turn]) -> list[GenerateRequest]:
+        return [
+            self.candidates[speaker].request(
+                turn,
+                max_new_tokens=min(self.config.segment.max_tokens, turn.trace.num_tokens_left),
+                extra_tokens=self._extra_tokens(turn.trace),
+            )
+            for turn in turns
+        ]
+
+    def _drafts(
+        self,
+        speaker: str,
+        turns: Sequence[Turn],
+        decisions: Sequence[Decision],
+        written: Sequence[Continuation],
+        generate_s: float,
+    ) -> list[Draft]:
+        candidate = self.candidates[speaker]
+        for turn, one in zip(turns, written, strict=True):
+            if one.finish_reason == "failed":
+                self.health.mark_broken(turn.row)
+        return [
+            Draft(_segment(candidate, one, decision, generate_s), one.pending_text)
+            for one, decision in zip(written, decisions, strict=True)
+        ]
 
     def _check_tokenizers(self) -> None:
         """Refuse a candidate that reads other tokens than the one it was published as."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from tiny_models import make_engine, random_model, switch_config
 from langgraph_switch import Switch, Trace
 from langgraph_switch.loop import finish_traces
 from langgraph_switch.queries import trace_from_query
+from langgraph_switch.switch import Draft, Writing
 from langgraph_switch.switchers.base import Turn
 
 
@@ -58,8 +60,13 @@ def test_traces_together_are_what_each_is_alone(temperature: float) -> None:
 def test_equal_greedy_continuations_are_computed_once() -> None:
     switch = make_switch(0.0)
     written: list[int] = []
-    write = switch.write
-    switch.write = lambda *args: written.append(len(args[1])) or write(*args)  # type: ignore[method-assign]
+    write = switch.write_all
+
+    def counted(writings: Sequence[Writing]) -> list[list[Draft]]:
+        written.extend(len(one.turns) for one in writings)
+        return write(writings)
+
+    switch.write_all = counted  # type: ignore[method-assign]
     finished = finish_traces(switch, turns(switch))
     distinct = {
         tuple((one.speaker, one.token_ids) for one in trace.segments[: i + 1])

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from langgraph_switch._version import __version__
+from langgraph_switch.cli.compress_app import add_compress_command
 from langgraph_switch.cli.hub_app import add_hub_commands
 from langgraph_switch.cli.learning_app import add_learning_commands
 from langgraph_switch.cli.options import (
@@ -175,6 +176,7 @@ def playground(
 
 
 add_learning_commands(app)
+add_compress_command(app)
 add_hub_commands(app)
 add_serve_commands(app)
 

@@ -141,6 +141,21 @@ OnToken: TypeAlias = Callable[[int, NewToken], None]
 """Called with the request's index and its new token, in the thread of the call."""
 
 
+class Writer(Protocol):
+    """Whatever continues token prefixes."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        ...
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], on_token: OnToken | None = None
+    ) -> list[Continuation]:
+        """Continue every prefix; see `Engine.generate`."""
+        ...
+
+
 class Engine(Protocol):
     """One model that continues token prefixes. Safe to call from several threads."""
 

@@ -85,9 +85,18 @@ class Coalescer(Generic[RequestT, ResultT]):
         self._waiting: list[_Call[RequestT, ResultT]] = []
 
     def __call__(
-        self, requests: Sequence[RequestT], on_token: OnToken | None = None
+        self,
+        requests: Sequence[RequestT],
+        on_token: OnToken | None = None,
+        until_all_wait: Callable[[], None] | None = None,
     ) -> list[ResultT]:
         """Return the results of the caller's own requests, in order.
+
+        Args:
+            requests: What is asked.
+            on_token: Called with the index of a request and its new token.
+            until_all_wait: Called once this call waits, before it takes a turn: returns when
+                other calls wait as well.
 
         Raises:
             BaseException: What the work raises for these requests on their own.
@@ -96,6 +105,8 @@ class Coalescer(Generic[RequestT, ResultT]):
         with self._guard:
             self._waiting.append(call)
         try:
+            if until_all_wait is not None:
+                until_all_wait()
             while not call.is_done:
                 with self._turn:
                     if not call.is_done:

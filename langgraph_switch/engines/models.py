@@ -6,12 +6,14 @@ candidates or of how tokens are generated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from langgraph_switch.config import DeviceMap, DType, Offload
@@ -25,6 +27,7 @@ from langgraph_switch.engines.repos import (
     TOKENIZER_FILES,
     fetch_repo,
 )
+from langgraph_switch.engines.sharing import make_meeting
 from langgraph_switch.engines.tokenizer import HFTokenizer, Tokenizer
 from langgraph_switch.errors import (
     ConfigError,
@@ -34,7 +37,18 @@ from langgraph_switch.errors import (
     UnsafeWeightsError,
 )
 
+if TYPE_CHECKING:
+    from langgraph_switch.engines.adapter_stack import AdapterStack, RowAdapters
+
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_BESIDE_WEIGHTS = (
+    "adapter_config.json",
+    "generation_config.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 _UNLIMITED_CONTEXT = 2**31
 _SUPPORTED_LAYERS = {"full_attention", "sliding_attention"}
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -63,6 +77,8 @@ class SharedModel:
         self.tokenizer = tokenizer
         self.placement = placement or Placement(module, source=source)
         self.lock = self.placement.turn
+        self.meeting = make_meeting(self.lock)
+        """Where requests to the base and to its adapters meet, to share passes."""
         config = module.config.get_text_config()
         self.max_context_tokens = int(
             getattr(config, "max_position_embeddings", None) or _UNLIMITED_CONTEXT
@@ -72,9 +88,10 @@ class SharedModel:
         self.kv_bytes_per_token = kv_bytes_per_token(
             config.to_dict(), element_bytes=module.dtype.itemsize
         )
-        self._adapters: set[str] = set()
+        self._adapters: dict[str, _Adapter] = {}
         self._active: str | None = None
         self._peft: Any = None
+        self._stack: AdapterStack | None = None
 
     def add_adapter(self, source: str, revision: str | None = None) -> str:
         """Load a LoRA adapter beside the base weights and return its name.
@@ -92,16 +109,70 @@ class SharedModel:
         with self.lock:
             try:
                 if self._peft is None:  # Injects layers into the module; its weights stay put.
-                    self._peft = PeftModel.from_pretrained(self.module, folder, adapter_name=name)
+                    self._peft = PeftModel.from_pretrained(
+                        self.module, folder, adapter_name=name, autocast_adapter_dtype=False
+                    )
                 else:
-                    self._peft.load_adapter(folder, adapter_name=name)
+                    self._peft.load_adapter(folder, adapter_name=name, autocast_adapter_dtype=False)
+                self._adapters[name] = self._read_adapter(folder)
             except Exception as err:
                 raise load_error(source, err) from err
             self.module.train(mode=False)
-            self._adapters.add(name)
+            self._share_ends(name)
+            self._stack = None
             self._active = name
             self.activate(None)
         return name
+
+    def tokenizer_of(self, adapter: str | None) -> Tokenizer:
+        """Return the tokenizer that an adapter brings along (its chat template), or the base's."""
+        own = self._adapters[adapter].tokenizer if adapter else None
+        return own or self.tokenizer
+
+    def eos_token_ids_of(self, adapter: str | None) -> tuple[int, ...]:
+        """Return the tokens that end a turn: those an adapter brings along, or the base's."""
+        own = self._adapters[adapter].eos_token_ids if adapter else ()
+        return own or self.eos_token_ids
+
+    def can_mix(self) -> bool:
+        """Return whether one pass can serve rows of different adapters."""
+        if not self._adapters:
+            return False
+        from langgraph_switch.engines.adapter_stack import can_stack  # noqa: PLC0415 - imports peft
+
+        return self._stack is not None or can_stack(self.module)
+
+    def stack(self) -> AdapterStack:
+        """Return the adapters side by side, for passes that mix them. Call with `lock` held."""
+        from langgraph_switch.engines.adapter_stack import AdapterStack  # noqa: PLC0415 - peft
+
+        if self._stack is None:
+            self._stack = AdapterStack(self.module)
+        return self._stack
+
+    def rows_of(self, adapters: Sequence[str | None]) -> RowAdapters:
+        """Return the rows of a pass that mixes adapters, each with its own; None is the base."""
+        from langgraph_switch.engines.adapter_stack import RowAdapters  # noqa: PLC0415 - peft
+
+        return RowAdapters(adapters, self.module.device)
+
+    def _share_ends(self, name: str) -> None:
+        from langgraph_switch.engines.adapter_stack import share_ends  # noqa: PLC0415 - peft
+
+        head = self.module.get_output_embeddings()  # type: ignore[no-untyped-call]
+        share_ends(self.module.get_input_embeddings(), head, name)
+
+    def _read_adapter(self, folder: str) -> _Adapter:
+        """Read what an adapter's folder holds besides weights."""
+        has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
+        has_endings = (Path(folder) / "generation_config.json").is_file()
+        tokenizer = has_tokenizer and AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return _Adapter(
+            tokenizer=HFTokenizer(tokenizer) if tokenizer else None,
+            eos_token_ids=eos_token_ids(GenerationConfig.from_pretrained(folder))
+            if has_endings
+            else (),
+        )
 
     def activate(self, adapter: str | None) -> None:
         """Make forward passes use an adapter, or the bare weights. Call with `lock` held.
@@ -120,6 +191,14 @@ class SharedModel:
                 tuner.enable_adapter_layers()
             tuner.set_adapter(adapter)
         self._active = adapter
+
+
+@dataclass(frozen=True, slots=True)
+class _Adapter:
+    """What an adapter brings along besides its weights."""
+
+    tokenizer: Tokenizer | None
+    eos_token_ids: tuple[int, ...]
 
 
 def load_shared_model(

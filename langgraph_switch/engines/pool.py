@@ -41,10 +41,12 @@ class ModelPool:
         with self._lock:
             if key not in self._engines:
                 model = self._model(ref, base_key, trust_remote_code=trust_remote_code)
-                adapter = ref.adapter and model.add_adapter(ref.adapter, ref.adapter_revision)
+                adapter = None
+                if ref.adapter:
+                    adapter = model.add_adapter(ref.adapter, ref.adapter_revision)
                 self._engines[key] = TransformersEngine(
                     model,
-                    model.tokenizer,
+                    model.tokenizer_of(adapter),
                     adapter=adapter,
                     kv_cache_bytes=self._kv_cache_bytes,
                     name=name,

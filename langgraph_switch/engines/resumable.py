@@ -13,10 +13,10 @@ from dataclasses import replace
 from langgraph_switch.engines.base import (
     BatchError,
     Continuation,
-    Engine,
     GenerateRequest,
     NewToken,
     OnToken,
+    Writer,
 )
 from langgraph_switch.engines.decoding import RowProgress
 from langgraph_switch.engines.together import Tell, call_together
@@ -55,7 +55,7 @@ class ResumableBatch:
         return [i for i in range(len(self._requests)) if i not in self._results]
 
     def send(
-        self, engine: Engine, rows: Sequence[int], *, timeout_s: float | None = None
+        self, engine: Writer, rows: Sequence[int], *, timeout_s: float | None = None
     ) -> dict[int, EngineError]:
         """Let an engine go on with some requests; return the errors of those that failed.
 
@@ -102,7 +102,7 @@ class ResumableBatch:
         )
 
     def _outcomes(
-        self, engine: Engine, requests: Sequence[GenerateRequest], on_token: OnToken | None
+        self, engine: Writer, requests: Sequence[GenerateRequest], on_token: OnToken | None
     ) -> Sequence[Continuation | EngineError]:
         if self._is_split and len(requests) > 1:
             is_heard = on_token is not None
@@ -156,7 +156,7 @@ class ResumableBatch:
 
 
 def _alone(
-    engine: Engine, request: GenerateRequest, index: int, *, is_heard: bool
+    engine: Writer, request: GenerateRequest, index: int, *, is_heard: bool
 ) -> Callable[[Tell], Continuation]:
     def call(tell: Tell) -> Continuation:
         listener = (lambda _, token: tell(index, token)) if is_heard else None

@@ -9,7 +9,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -30,10 +30,15 @@ from langgraph_switch.engines.hidden import HiddenStateModel
 from langgraph_switch.engines.kv import KVStore
 from langgraph_switch.engines.labels import LabelTree
 from langgraph_switch.engines.memory import row_capacity
+from langgraph_switch.engines.mixed_batch import MixedRowBatch
 from langgraph_switch.engines.models import SharedModel
 from langgraph_switch.engines.sampling import RowSampler
+from langgraph_switch.engines.sharing import Addressed, Meeting
 from langgraph_switch.engines.tokenizer import Tokenizer
 from langgraph_switch.errors import ContextLengthError, EngineError, EngineOutOfMemoryError
+
+if TYPE_CHECKING:
+    from langgraph_switch.engines.adapter_stack import RowAdapters
 
 
 class TransformersEngine:
@@ -60,7 +65,7 @@ class TransformersEngine:
             tokenizer: The model's tokenizer.
             adapter: Name of an adapter that `model` has loaded; None for the bare weights.
             kv_cache_bytes: Most bytes of keys and values kept between calls.
-            max_coalesced: Most requests of concurrent calls that are computed as one batch.
+            max_coalesced: Most label requests of concurrent calls that are computed as one batch.
             name: What to call the model in messages; by default its source.
         """
         self._shared = model
@@ -69,9 +74,6 @@ class TransformersEngine:
         self._store = KVStore(kv_cache_bytes)
         self._name = name or model.source
         self._vocabulary: GrammarVocabulary | None = None
-        self._generate_batch = Coalescer[GenerateRequest, Continuation](
-            self._generate, model.lock, max_requests=max_coalesced
-        )
         self._label_batch = Coalescer[LabelRequest, tuple[float, ...]](
             self._label_logprobs, model.lock, max_requests=max_coalesced
         )
@@ -102,7 +104,17 @@ class TransformersEngine:
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Tokens with which the model ends a turn or a document."""
-        return self._shared.eos_token_ids
+        return self._shared.eos_token_ids_of(self._adapter)
+
+    @property
+    def model(self) -> SharedModel:
+        """The weights, perhaps shared with other engines."""
+        return self._shared
+
+    @property
+    def meeting(self) -> Meeting:
+        """Where requests to the base and to its adapters meet."""
+        return self._shared.meeting
 
     @property
     def hidden_size(self) -> int:
@@ -135,29 +147,59 @@ class TransformersEngine:
         """
         if not requests:
             return []
+        return self.meeting(self.addressed(requests), on_token)
+
+    def addressed(self, requests: Sequence[GenerateRequest]) -> list[Addressed]:
+        """Return checked requests that say that they are for this engine.
+
+        Raises:
+            ContextLengthError: A prefix and its new tokens exceed the context.
+        """
         for request in requests:
             self._check_context(len(request.prefix) + request.max_new_tokens)
-        return self._generate_batch(requests, on_token)
+        return [Addressed(self, request) for request in requests]
+
+    def answer(
+        self, addressed: Sequence[Addressed], on_token: OnToken | None
+    ) -> list[Continuation]:
+        """Continue prefixes for engines of this base, in one pass if its adapters allow it."""
+        if len({one.engine for one in addressed}) == 1 or self._shared.can_mix():
+            return self._generate(addressed, on_token)
+        results: dict[int, Continuation] = {}
+        for engine in dict.fromkeys(one.engine for one in addressed):
+            indices = [i for i, one in enumerate(addressed) if one.engine is engine]
+            part = [addressed[i] for i in indices]
+            found = engine.answer(part, on_token and _with_indices(on_token, indices))
+            results |= zip(indices, found, strict=True)
+        return [results[index] for index in range(len(addressed))]
 
     def _generate(
-        self, requests: Sequence[GenerateRequest], on_token: OnToken | None
+        self, addressed: Sequence[Addressed], on_token: OnToken | None
     ) -> list[Continuation]:
-        with self._working():
-            order = self._most_lacking_first(requests)
-            requests = [requests[index] for index in order]
+        order = _most_lacking_first(addressed)  # The turn is held, so no row is away.
+        requests = [addressed[index].request for index in order]
+        engines = [addressed[index].engine for index in order]
+        owners = [one for one in engines if isinstance(one, TransformersEngine)]
+        with self._working(owners) as adapters:
             progress = [
-                RowProgress(index, request, self._tokenizer, on_token)
-                for index, request in zip(order, requests, strict=True)
+                RowProgress(index, request, owner.tokenizer, on_token)
+                for index, owner, request in zip(order, owners, requests, strict=True)
             ]
             batch = self._batch(
+                owners,
                 requests,
                 num_new_columns=_most_tokens(requests),
                 forks=[request.fork_of for request in requests],
+                adapters=adapters,
             )
+            grammars = [
+                owner._grammar(request)  # noqa: SLF001 - an engine of the same weights
+                for owner, request in zip(owners, requests, strict=True)
+            ]
             try:
-                self._decode(batch, progress)
+                self._decode(batch, progress, grammars)
             finally:
-                self._keep_rows(requests, batch)
+                _keep_rows(owners, requests, batch)
         written = [
             row.continuation(cached_tokens=cached, prefill_tokens=len(request.prefix) - cached)
             for row, request, cached in zip(progress, requests, batch.num_cached, strict=True)
@@ -190,14 +232,15 @@ class TransformersEngine:
             order = self._most_lacking_first([requests[index] for index in members])
             indices = [members[place] for place in order]
             group = [requests[index] for index in indices]
-            with self._working():
-                batch = self._batch(group, num_new_columns=len(tree.nodes))
+            owners = [self] * len(group)
+            with self._working(owners):
+                batch = self._batch(owners, group, num_new_columns=len(tree.nodes))
                 try:
                     logits = self._checked(batch.prefill(tree.nodes))
                     scores = tree.logprobs(logits).tolist()
                     batch.store([()] * len(group))
                 finally:
-                    self._keep_rows(group, batch)
+                    _keep_rows(owners, group, batch)
             for index, row in zip(indices, scores, strict=True):
                 results[index] = tuple(row)
         return results
@@ -219,10 +262,12 @@ class TransformersEngine:
     def _last_hidden(
         self, requests: Sequence[HiddenRequest], _on_token: OnToken | None
     ) -> list[Tensor]:
-        with self._working():
+        owners = [self] * len(requests)
+        with self._working(owners):
             order = self._most_lacking_first(requests)
             group = [requests[index] for index in order]
             batch = self._batch(
+                owners,
                 group,
                 num_new_columns=0,
                 forks=[request.fork_of for request in group],
@@ -232,7 +277,7 @@ class TransformersEngine:
                 states = self._checked(batch.prefill()[:, -1]).float().cpu()
                 batch.store([()] * len(group))
             finally:
-                self._keep_rows(group, batch)
+                _keep_rows(owners, group, batch)
         found = dict(zip(order, states.clone().unbind(), strict=True))
         return [found[index] for index in range(len(requests))]
 
@@ -241,7 +286,12 @@ class TransformersEngine:
         with self._shared.lock:
             self._store.release(rows)
 
-    def _decode(self, batch: RowBatch, progress: Sequence[RowProgress]) -> None:
+    def _decode(
+        self,
+        batch: RowBatch,
+        progress: Sequence[RowProgress],
+        grammars: Sequence[RowGrammar | None],
+    ) -> None:
         logits = self._checked(batch.prefill()[:, -1])
         requests = [row.request for row in progress]
         sampler = RowSampler.prepare(
@@ -251,7 +301,6 @@ class TransformersEngine:
             device=logits.device,
         )
         mask = _TokenMask(requests, logits)
-        grammars = [self._grammar(request) for request in requests]
         allowed = GrammarMask(grammars, self.vocab_size)
         tokens = [row.token_ids for row in progress]
         live = list(progress)
@@ -288,46 +337,39 @@ class TransformersEngine:
         written = request.prefix[request.response_start :]
         return RowGrammar(self._vocabulary, request.grammar, written)
 
-    def _most_lacking_first(
-        self, requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest]
-    ) -> list[int]:
+    def num_lacking(self, request: GenerateRequest | LabelRequest | HiddenRequest) -> int:
+        """Return how many tokens of a request's prefix its row does not have."""
+        fork_of = None if isinstance(request, LabelRequest) else request.fork_of
+        shared = self._store.num_shared(request.row, request.prefix, fork_of=fork_of)
+        return len(request.prefix) - shared
+
+    def _most_lacking_first(self, requests: Sequence[LabelRequest | HiddenRequest]) -> list[int]:
         """Return the order in which a batch catches up fastest."""
-
-        def num_lacking(index: int) -> int:
-            request = requests[index]
-            fork_of = None if isinstance(request, LabelRequest) else request.fork_of
-            shared = self._store.num_shared(request.row, request.prefix, fork_of=fork_of)
-            return len(request.prefix) - shared
-
-        return sorted(range(len(requests)), key=num_lacking, reverse=True)
+        lacking = [self.num_lacking(request) for request in requests]
+        return sorted(range(len(requests)), key=lacking.__getitem__, reverse=True)
 
     def _batch(
         self,
+        owners: Sequence[TransformersEngine],
         requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest],
         *,
         num_new_columns: int,
         forks: Sequence[str | None] | None = None,
+        adapters: RowAdapters | None = None,
         model: HiddenStateModel | None = None,
     ) -> RowBatch:
         forks = forks or [None] * len(requests)
         rows = [
-            self._store.take(request.row, fork_of=fork)
-            for request, fork in zip(requests, forks, strict=True)
+            owner._store.take(request.row, fork_of=fork)  # noqa: SLF001 - of the same weights
+            for owner, request, fork in zip(owners, requests, forks, strict=True)
         ]
-        return RowBatch(
-            self._shared.module if model is None else cast("PreTrainedModel", model),
-            rows,
-            [request.prefix for request in requests],
-            num_new_columns=num_new_columns,
+        prefixes = [request.prefix for request in requests]
+        module = self._shared.module if model is None else cast("PreTrainedModel", model)
+        if adapters is None:
+            return RowBatch(module, rows, prefixes, num_new_columns=num_new_columns)
+        return MixedRowBatch(
+            module, rows, prefixes, num_new_columns=num_new_columns, adapters=adapters
         )
-
-    def _keep_rows(
-        self,
-        requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest],
-        batch: RowBatch,
-    ) -> None:
-        for request, row in zip(requests, batch.rows, strict=True):
-            self._store.put(request.row, row)
 
     def _check_context(self, num_tokens: int) -> None:
         if num_tokens > self.max_context_tokens:
@@ -347,21 +389,51 @@ class TransformersEngine:
         return logits
 
     @contextlib.contextmanager
-    def _working(self) -> Iterator[None]:
-        """Hold the weights, with this engine's adapter, for one call."""
-        with self._shared.lock, torch.inference_mode():
-            self._shared.activate(self._adapter)
+    def _working(self, owners: Sequence[TransformersEngine]) -> Iterator[RowAdapters | None]:
+        """Hold the weights, with the owners' adapters, for one call.
+
+        Yields:
+            The rows' adapters where they differ; None where all rows use the same.
+        """
+        names = [owner._adapter for owner in owners]  # noqa: SLF001 - of the same weights
+        with self._shared.lock, torch.inference_mode(), contextlib.ExitStack() as mixed:
+            adapters = None
+            if len(set(names)) == 1:
+                self._shared.activate(names[0])
+            else:
+                adapters = self._shared.rows_of(names)
+                mixed.enter_context(self._shared.stack().using(adapters))
             try:
-                yield
+                yield adapters
             except RuntimeError as err:  # torch.OutOfMemoryError is one; CPUs raise plain ones.
                 if not is_out_of_memory(err):
                     raise
-                self._store.clear()
+                for owner in owners:
+                    owner._store.clear()  # noqa: SLF001 - of the same weights
                 raise EngineOutOfMemoryError(
                     f"{self.name!r} ran out of memory on {self._shared.module.device}.",
                     hint="lower limits.live_traces, limits.kv_cache_bytes or max_tokens, or give "
                     "this model another `device` or a smaller `dtype`",
                 ) from err
+
+
+def _most_lacking_first(addressed: Sequence[Addressed]) -> list[int]:
+    """Return the order in which a batch catches up fastest."""
+    lacking = [one.engine.num_lacking(one.request) for one in addressed]
+    return sorted(range(len(addressed)), key=lacking.__getitem__, reverse=True)
+
+
+def _keep_rows(
+    owners: Sequence[TransformersEngine],
+    requests: Sequence[GenerateRequest | LabelRequest | HiddenRequest],
+    batch: RowBatch,
+) -> None:
+    for owner, request, row in zip(owners, requests, batch.rows, strict=True):
+        owner._store.put(request.row, row)  # noqa: SLF001 - an engine of the same weights
+
+
+def _with_indices(on_token: OnToken, indices: Sequence[int]) -> OnToken:
+    return lambda index, token: on_token(indices[index], token)
 
 
 def _most_tokens(requests: Sequence[GenerateRequest]) -> int:

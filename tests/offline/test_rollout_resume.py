@@ -55,10 +55,10 @@ def test_the_chunk_in_flight_goes_on_at_the_step_that_was_not_finished(
         collect_rollouts(job, on_event=stop)
     again = make_job(tmp_path)
     written = []
-    write = again.switch.write
-    again.switch.write = lambda *args: written.append(args) or write(*args)  # type: ignore[method-assign]
+    write = again.switch.write_all
+    again.switch.write_all = lambda *args: written.append(args) or write(*args)  # type: ignore[method-assign]
     collect_rollouts(again)
     assert list(again.shards.rows()) == uninterrupted
-    turns = [turn for call in written for turn in call[1]]
+    turns = [turn for (writings,) in written for one in writings for turn in one.turns]
     begun_again = {turn.trace.trace_id for turn in turns if not turn.trace.segments}
     assert begun_again == {"q2", "q3", "q4"}, "the first chunk was not begun from nothing"
