@@ -345,6 +345,13 @@ class SwitchConfig(_Frozen):
 
     _min_candidates: ClassVar[int] = 2
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_writer(cls, data: Any) -> Any:
+        """Drop who wrote a `switch.json`: it does not change what the file says."""
+        is_file = isinstance(data, dict) and "package_version" in data
+        return {k: v for k, v in data.items() if k != "package_version"} if is_file else data
+
     @field_validator("candidates")
     @classmethod
     def _enough_distinct_names(cls, value: tuple[CandidateSpec, ...]) -> tuple[CandidateSpec, ...]:
@@ -537,7 +544,6 @@ class SwitchConfig(_Frozen):
                 hint='start from {"candidates": [...]}',
             )
         _refuse_newer_schema(data, file)
-        data.pop("package_version", None)  # Who wrote it does not change what it says.
         config = validated(cls, data, where=str(file))
         if "./" in {ref[:2] for ref in config._model_references()}:  # noqa: SLF001
             config._base_dir = file.parent.resolve()  # noqa: SLF001

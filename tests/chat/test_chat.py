@@ -16,6 +16,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import ValidationError
 
 from langgraph_switch import ChatSwitch, Switch, SwitchLLM, provenance
+from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.errors import InputError
 from langgraph_switch.families import embedded_config
 
@@ -91,13 +92,14 @@ async def test_calls_at_once_meet_in_the_engines() -> None:
     chat = ChatSwitch.embedded()
     sizes: list[int] = []
     engine = chat.switch.candidates["aligned"].engine
-    original = engine._generate_batch._work
+    assert isinstance(engine, TransformersEngine)
+    original = engine.meeting._work
 
     def counted(requests: Any, on_token: Any) -> Any:
         sizes.append(len(requests))
         return original(requests, on_token)
 
-    engine._generate_batch._work = counted
+    engine.meeting._work = counted
     await asyncio.gather(*(chat.ainvoke(question) for question in QUESTIONS))
     assert max(sizes) > len(QUESTIONS) // 2
 

@@ -208,7 +208,7 @@ def test_threads_that_meet_share_a_pass(
     place = Rendezvous(len(engines))
     with ThreadPoolExecutor(len(engines)) as pool:
         futures = [
-            pool.submit(generate, Part(engine, requests("x", lengths)), place)
+            pool.submit(MeetingEngine(engine, place).generate, requests("x", lengths))
             for engine, lengths in zip(engines, LENGTHS, strict=True)
         ]
         found = [future.result() for future in futures]

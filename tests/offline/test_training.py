@@ -143,7 +143,7 @@ def test_a_lora_switcher_shares_the_anchors_weights(few: Path, tmp_path: Path) -
     assert llm.invoke(QUESTION)
     switcher = llm.switch.switcher
     assert isinstance(switcher, LMSwitcher)
-    on, alone = switcher._engine, llm.switch.candidates["aligned"].engine
+    on, alone = switcher.engine, llm.switch.candidates["aligned"].engine
     assert on._shared is alone._shared
     assert on._adapter is not None
     assert done.finetuned["num_trained_parameters"] < done.finetuned["num_parameters"]
