@@ -52,6 +52,7 @@ docs-check: $(INSTALLED)  ## fail if they have drifted
 
 benchmark: $(INSTALLED)  ## speed against plain generate() and the published loop
 	$(BIN)/python benchmarks/switching.py --json benchmarks/results.json
+	$(BIN)/python benchmarks/head_switcher.py --keep
 	$(BIN)/python benchmarks/adapters.py --keep
 	$(BIN)/python benchmarks/long_responses.py --keep
 	$(BIN)/python benchmarks/rollouts.py --keep
