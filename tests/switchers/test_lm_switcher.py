@@ -135,8 +135,8 @@ def test_the_switchers_engine_is_the_given_one_or_that_of_its_candidate() -> Non
     on_candidate = switch_config("ab", switcher={"kind": "lm", "candidate": "a"})
     switcher = Switch(on_candidate, engines=engines).switcher
     assert isinstance(switcher, LMSwitcher)
-    assert switcher._engine is engines["a"]
+    assert switcher.engine is engines["a"]
     engines["switcher"] = ScriptedEngine()
     switcher = Switch(on_candidate, engines=engines).switcher
     assert isinstance(switcher, LMSwitcher)
-    assert switcher._engine is engines["switcher"]
+    assert switcher.engine is engines["switcher"]
