@@ -17,15 +17,12 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from switchbench.contestants import NAMES, SWITCHER, Job, Models, Plain, make_config
+from switchbench.contestants import NAMES, Job, Models, Plain, make_config
 from switchbench.models import SIZES
 from switchbench.records import keep
 from switchbench.timing import set_threads
 
 from langgraph_switch import SwitchLLM
-from langgraph_switch.engines.models import SharedModel
-from langgraph_switch.engines.tokenizer import HFTokenizer
-from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.switchers.head_model import HeadConfig, SwitcherHead
 
 LIMIT = 1.15
@@ -63,7 +60,6 @@ def main() -> None:
 
 def make_llm(models: Models, job: Job, folder: Path) -> SwitchLLM:
     """Return a switch whose anchor carries an untrained head."""
-    tokenizer = HFTokenizer(models.tokenizer)
     head = HeadConfig(
         kind="linear",
         hidden_size=models.size.hidden,
@@ -73,12 +69,7 @@ def make_llm(models: Models, job: Job, folder: Path) -> SwitchLLM:
     )
     SwitcherHead(head).save(folder)
     config = make_config(job).with_changes(switcher={"kind": "head", "head": str(folder)})
-    engines = {
-        name: TransformersEngine(SharedModel(one, source=name, tokenizer=tokenizer), tokenizer)
-        for name, one in models.modules.items()
-        if name != SWITCHER
-    }
-    return SwitchLLM(config=config, engines=engines)
+    return SwitchLLM(config=config, engines={name: models.engine(name) for name in NAMES})
 
 
 if __name__ == "__main__":

@@ -17,15 +17,12 @@ from dataclasses import replace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from switchbench.contestants import NAMES, SWITCHER, Job, Models, make_config
+from switchbench.contestants import NAMES, Job, Models, make_config
 from switchbench.models import SIZES
 from switchbench.records import keep
 from switchbench.timing import set_threads
 
 from langgraph_switch import Switch, SwitchConfig, Trace
-from langgraph_switch.engines.models import SharedModel
-from langgraph_switch.engines.tokenizer import HFTokenizer
-from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.floor import Decision
 from langgraph_switch.loop import finish_traces
 from langgraph_switch.queries import trace_from_query
@@ -68,16 +65,7 @@ def main() -> None:
 
 def make_switch(models: Models, config: SwitchConfig, *, kv_cache_bytes: int) -> Switch:
     """Return a switch whose engines remember so much."""
-    tokenizer = HFTokenizer(models.tokenizer)
-    engines = {
-        name: TransformersEngine(
-            SharedModel(module, source=name, tokenizer=tokenizer),
-            tokenizer,
-            kv_cache_bytes=kv_cache_bytes,
-        )
-        for name, module in models.modules.items()
-        if name != SWITCHER
-    }
+    engines = {name: models.engine(name, kv_cache_bytes=kv_cache_bytes) for name in NAMES}
     return Switch(config, engines=engines)
 
 

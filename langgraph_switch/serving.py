@@ -107,8 +107,8 @@ def plan_servers(config: SwitchConfig, options: ServeOptions) -> ServePlan:
             )
         _add(bases, config, spec, spec.name)
     switcher = config.switcher
-    if isinstance(switcher, LMSwitcherSpec) and (ref := _switcher_ref(config, switcher)):
-        _add(bases, config, ref, _SWITCHER)
+    if isinstance(switcher, LMSwitcherSpec) and (switcher.adapter or not switcher.candidate):
+        _add(bases, config, config.switcher_model(switcher), _SWITCHER)
     addresses: dict[str, str] = {}
     servers = []
     num_hosts = len(options.hosts)
@@ -129,18 +129,6 @@ def _add(bases: dict[_Base, _Weights], config: SwitchConfig, ref: ModelRef, name
         weights.adapters[name] = config.resolve_model(ref.adapter)
     else:
         weights.names.append(name)
-
-
-def _switcher_ref(config: SwitchConfig, spec: LMSwitcherSpec) -> ModelRef | None:
-    """Return what has to be served for the switcher; None where a candidate itself decides."""
-    if spec.candidate is None:
-        return ModelRef.model_validate(spec.model_dump(include=set(ModelRef.model_fields)))
-    if spec.adapter is None:
-        return None
-    base = config.candidate(spec.candidate)
-    return ModelRef(
-        model=base.model, revision=base.revision, dtype=base.dtype, adapter=spec.adapter
-    )
 
 
 def _server(

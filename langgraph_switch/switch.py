@@ -170,7 +170,7 @@ class Switch:
         readers = [candidate.engine for candidate in self.candidates.values()]
         if isinstance(self._bare_switcher, LMSwitcher):
             readers.append(self._bare_switcher.engine)
-        for candidate in self.candidates.values():
+        for candidate in self.candidates.values() if traces else ():
             engine = candidate.engine
             if isinstance(engine, HoldsRows):
                 longest = max(candidate.num_tokens(trace) for trace in traces)

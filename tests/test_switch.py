@@ -224,6 +224,11 @@ def test_as_many_traces_are_live_as_memory_holds() -> None:
     assert num_live(0.5) == num_live(0) == config.limits.live_traces  # Nothing to lose.
 
 
+def test_no_traces_are_finished_at_once() -> None:
+    engines = {name: make_engine(random_model()) for name in "ab"}
+    assert finish_traces(Switch(switch_config("ab"), engines=engines), []) == []
+
+
 def test_a_subgraph_of_a_checkpointed_parent_answers_every_turn_anew() -> None:
     llm = SwitchLLM(
         config=switch_config("ab", max_tokens=9),

@@ -85,6 +85,22 @@ class Models:
         """Return random queries."""
         return tuple(make_prompts(self.tokenizer, count, seed=seed))
 
+    def engine(self, name: str, *, kv_cache_bytes: int | None = None) -> TransformersEngine:
+        """Return a new engine of one of the models.
+
+        Args:
+            name: A candidate, or the switcher.
+            kv_cache_bytes: What it may remember; by default enough for every job.
+        """
+        module = self.modules[name]
+        tokenizer = HFTokenizer(self.tokenizer)
+        default = KV_CACHE_BYTES[module.device.type]
+        return TransformersEngine(
+            SharedModel(module, source=name, tokenizer=tokenizer),
+            tokenizer,
+            kv_cache_bytes=default if kv_cache_bytes is None else kv_cache_bytes,
+        )
+
     def generate_options(self, job: Job) -> dict[str, Any]:
         """Return options of `generate` that mean what `Ours` does."""
         options: dict[str, Any] = {
@@ -180,18 +196,9 @@ class Ours:
     @cached_property
     def engines(self) -> dict[str, TimedEngine]:
         """The engines by candidate name, the switcher's too."""
-        tokenizer = HFTokenizer(self._models.tokenizer)
         return {
-            name: TimedEngine(
-                TransformersEngine(
-                    SharedModel(module, source=name, tokenizer=tokenizer),
-                    tokenizer,
-                    kv_cache_bytes=KV_CACHE_BYTES[module.device.type],
-                    max_coalesced=192,
-                ),
-                self._busy,
-            )
-            for name, module in self._models.modules.items()
+            name: TimedEngine(self._models.engine(name), self._busy)
+            for name in self._models.modules
         }
 
     def run(self, job: Job, schedule: list[list[str]] | None = None) -> Run:  # noqa: ARG002

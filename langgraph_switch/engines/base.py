@@ -96,6 +96,21 @@ class BatchError(EngineError):
         self.outcomes = tuple(outcomes)
 
 
+def all_written(outcomes: Sequence[Continuation | EngineError]) -> list[Continuation]:
+    """Return every request's continuation, if none has failed.
+
+    Raises:
+        EngineError: The only request failed.
+        BatchError: Some of several did; it holds the others' continuations.
+    """
+    errors = [one for one in outcomes if isinstance(one, EngineError)]
+    if errors and len(outcomes) == 1:
+        raise errors[0]
+    if errors:
+        raise BatchError(outcomes) from errors[0]
+    return [one for one in outcomes if isinstance(one, Continuation)]
+
+
 class ScoresNoLabels:
     """Marks an engine that cannot say how probable labels are: it is no LM switcher's."""
 

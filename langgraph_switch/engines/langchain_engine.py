@@ -10,8 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import Literal, NoReturn
 
@@ -20,15 +18,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, conver
 from pydantic import BaseModel, SecretStr
 
 from langgraph_switch.engines.base import (
-    BatchError,
     Continuation,
     GenerateRequest,
     LabelRequest,
     OnToken,
     ScoresNoLabels,
+    all_written,
 )
 from langgraph_switch.engines.byte_tokenizer import EOS_ID, ByteTokenizer
 from langgraph_switch.engines.decoding import RowProgress
+from langgraph_switch.engines.http_answers import is_passing_status, parse_retry_after_s
 from langgraph_switch.engines.secrets import without_secrets
 from langgraph_switch.engines.text_tokenizer import TextTokenizer
 from langgraph_switch.engines.together import Tell, call_together
@@ -45,8 +44,6 @@ _GO_ON = (
     "Continue your last message exactly where it breaks off, even in the middle of a word. "
     "Write the continuation alone: repeat nothing, explain nothing."
 )
-_PASSING_STATUS = frozenset({408, 409, 425, 429})
-_SERVER_ERROR = 500
 # By name, since every client library has its own: builtins, requests, httpx, aiohttp, openai.
 _PASSING_ERRORS = frozenset(
     {
@@ -158,13 +155,7 @@ class LangChainEngine(ScoresNoLabels):
         for request in requests:
             self._check(request)
         calls = [self._call(index, request) for index, request in enumerate(requests)]
-        outcomes = call_together(calls, on_token, max_threads=self._max_in_flight)
-        errors = [one for one in outcomes if isinstance(one, EngineError)]
-        if errors and len(errors) == len(outcomes) == 1:
-            raise errors[0]
-        if errors:
-            raise BatchError(outcomes)
-        return [one for one in outcomes if isinstance(one, Continuation)]
+        return all_written(call_together(calls, on_token, max_threads=self._max_in_flight))
 
     def label_logprobs(self, requests: Sequence[LabelRequest]) -> NoReturn:
         """Refuse: the model tells nothing of probabilities.
@@ -246,14 +237,14 @@ class LangChainEngine(ScoresNoLabels):
         if isinstance(err, SwitchError):
             is_passing = err.retryable
         elif status is not None:
-            is_passing = status in _PASSING_STATUS or status >= _SERVER_ERROR
+            is_passing = is_passing_status(status)
         else:
             is_passing = any(_is_passing(one) for one in _causes(err))
         said = without_secrets(str(err), self._secrets())
         return EngineError(
             f"{self._name!r} failed: {type(err).__name__}: {said}",
             retryable=is_passing,
-            retry_after_s=_retry_after_s(headers.get("retry-after")),
+            retry_after_s=parse_retry_after_s(headers.get("retry-after")),
         )
 
     def _secrets(self) -> list[str]:
@@ -270,20 +261,6 @@ def _response_of(err: Exception) -> tuple[int | None, Mapping[str, str]]:
     status = getattr(err, "status_code", getattr(response, "status_code", None))
     headers = getattr(response, "headers", {})
     return (status if isinstance(status, int) else None), headers
-
-
-def _retry_after_s(text: str | None) -> float | None:
-    """Return the seconds of a Retry-After header: a number, or a date."""
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(tz=UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def _secrets_in(model: BaseModel) -> list[str]:

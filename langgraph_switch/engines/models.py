@@ -135,8 +135,12 @@ class SharedModel:
         return own or self.eos_token_ids
 
     def can_mix(self) -> bool:
-        """Return whether one pass can serve rows of different adapters."""
-        if not self._adapters:
+        """Return whether one pass can serve rows of different adapters.
+
+        Stacked factors stay where they were made: a model that moves, or lies on several devices,
+        serves one adapter at a time.
+        """
+        if not self._adapters or not self.placement.is_in_one_place:
             return False
         from langgraph_switch.engines.adapter_stack import can_stack  # noqa: PLC0415 - imports peft
 

@@ -18,12 +18,12 @@ from typing import Any, NoReturn, TypeAlias
 from langgraph_switch.engine_specs import OpenAIEngineSpec
 from langgraph_switch.engines.background import run_in_background
 from langgraph_switch.engines.base import (
-    BatchError,
     Continuation,
     GenerateRequest,
     LabelRequest,
     NewToken,
     OnToken,
+    all_written,
 )
 from langgraph_switch.engines.completions import ServerFacts
 from langgraph_switch.engines.remote_labels import LabelScorer
@@ -278,16 +278,12 @@ def make_openai_engine(
 
 def _results(outcomes: Sequence[Continuation | BaseException]) -> list[Continuation]:
     """Return what came of all requests, or raise what went wrong with some."""
-    errors = [one for one in outcomes if isinstance(one, BaseException)]
-    for error in errors:
-        if not isinstance(error, EngineError):
-            raise error
-    if not errors:
-        return [one for one in outcomes if isinstance(one, Continuation)]
-    if len(outcomes) == 1:
-        raise errors[0]
-    kept = [one for one in outcomes if isinstance(one, Continuation | EngineError)]
-    raise BatchError(kept) from errors[0]
+    kept: list[Continuation | EngineError] = []
+    for one in outcomes:
+        if not isinstance(one, Continuation | EngineError):
+            raise one
+        kept.append(one)
+    return all_written(kept)
 
 
 def _refuse_grammar(name: str) -> NoReturn:

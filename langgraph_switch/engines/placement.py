@@ -98,6 +98,11 @@ class Placement:
         """Whether the weights are where they compute."""
         return not self._is_offloaded or _RESIDENTS.get(self.device) is self
 
+    @property
+    def is_in_one_place(self) -> bool:
+        """Whether the weights are on one device and stay there."""
+        return not self._is_offloaded and len(self.devices) == 1
+
     def arrive(self) -> None:
         """Bring the weights to their device; call with `turn` held.
 

@@ -5,19 +5,16 @@ Knows nothing of requests. No key is ever shown: servers that repeat it are cut 
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 
 import httpx2
 import openai
 
+from langgraph_switch.engines.http_answers import is_passing_status, parse_retry_after_s
 from langgraph_switch.errors import EngineError
 
-_RETRYABLE = frozenset({408, 409, 425, 429})
-_SERVER_ERRORS = range(500, 600)
 _LONGEST_MESSAGE = 500
 
 
@@ -73,31 +70,16 @@ def _status_error(err: openai.APIStatusError, who: str, key: str | None) -> Engi
         hint = "check the key in the environment variable that engine.api_key_env names"
     elif status == 404:  # noqa: PLR2004 - HTTP's "not found"
         hint = "check engine.base_url (vLLM's ends in /v1) and engine.model"
-    elif status in _RETRYABLE or status in _SERVER_ERRORS:
+    elif is_passing_status(status):
         hint = "try again later, or lower engine.max_in_flight"
     else:
         hint = "see the server's message"
     return EngineError(
         f"{who} answered with status {status}: {message}",
         hint=hint,
-        retryable=status in _RETRYABLE or status in _SERVER_ERRORS,
-        retry_after_s=_retry_after_s(err.response.headers),
+        retryable=is_passing_status(status),
+        retry_after_s=parse_retry_after_s(err.response.headers.get("retry-after")),
     )
-
-
-def _retry_after_s(headers: httpx2.Headers) -> float | None:
-    text = headers.get("retry-after")
-    if not text:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (until - dt.datetime.now(dt.UTC)).total_seconds())
 
 
 def _shown(text: str, key: str | None) -> str:

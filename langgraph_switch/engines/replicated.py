@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from langgraph_switch.engines.base import (
-    BatchError,
     Continuation,
     Engine,
     GenerateRequest,
     LabelRequest,
     NewToken,
     OnToken,
+    all_written,
 )
 from langgraph_switch.engines.resumable import ResumableBatch
 from langgraph_switch.engines.together import Tell, call_together
@@ -118,8 +118,7 @@ class ReplicatedEngine:
 
         errors = self._spread(requests, send, on_token)
         outcomes = [errors.get(row) or batch.result(row) for row in range(len(requests))]
-        _raise_failures(outcomes)
-        return [one for one in outcomes if isinstance(one, Continuation)]
+        return all_written(outcomes)
 
     def label_logprobs(self, requests: Sequence[LabelRequest]) -> list[tuple[float, ...]]:
         """Return the log-probability of each request's labels.
@@ -263,11 +262,3 @@ def _may_work_elsewhere(error: EngineError) -> bool:
 def _deadline(requests: Sequence[GenerateRequest]) -> float | None:
     limits = [one.timeout_s for one in requests if one.timeout_s is not None]
     return time.monotonic() + max(limits) if limits else None
-
-
-def _raise_failures(outcomes: Sequence[Continuation | EngineError]) -> None:
-    failed = [one for one in outcomes if isinstance(one, EngineError)]
-    if failed and len(outcomes) == 1:
-        raise failed[0]
-    if failed:
-        raise BatchError(outcomes)

@@ -176,7 +176,8 @@ class TransformersEngine:
     def _generate(
         self, addressed: Sequence[Addressed], on_token: OnToken | None
     ) -> list[Continuation]:
-        order = _most_lacking_first(addressed)  # The turn is held, so no row is away.
+        # The turn is held, so no row is away.
+        order = _largest_first([one.engine.num_lacking(one.request) for one in addressed])
         requests = [addressed[index].request for index in order]
         engines = [addressed[index].engine for index in order]
         owners = [one for one in engines if isinstance(one, TransformersEngine)]
@@ -229,7 +230,7 @@ class TransformersEngine:
         results: list[tuple[float, ...]] = [()] * len(requests)
         for labels, members in groups.items():
             tree = LabelTree(labels)
-            order = self._most_lacking_first([requests[index] for index in members])
+            order = _largest_first([self.num_lacking(requests[index]) for index in members])
             indices = [members[place] for place in order]
             group = [requests[index] for index in indices]
             owners = [self] * len(group)
@@ -264,7 +265,7 @@ class TransformersEngine:
     ) -> list[Tensor]:
         owners = [self] * len(requests)
         with self._working(owners):
-            order = self._most_lacking_first(requests)
+            order = _largest_first([self.num_lacking(request) for request in requests])
             group = [requests[index] for index in order]
             batch = self._batch(
                 owners,
@@ -343,11 +344,6 @@ class TransformersEngine:
         shared = self._store.num_shared(request.row, request.prefix, fork_of=fork_of)
         return len(request.prefix) - shared
 
-    def _most_lacking_first(self, requests: Sequence[LabelRequest | HiddenRequest]) -> list[int]:
-        """Return the order in which a batch catches up fastest."""
-        lacking = [self.num_lacking(request) for request in requests]
-        return sorted(range(len(requests)), key=lacking.__getitem__, reverse=True)
-
     def _batch(
         self,
         owners: Sequence[TransformersEngine],
@@ -417,10 +413,9 @@ class TransformersEngine:
                 ) from err
 
 
-def _most_lacking_first(addressed: Sequence[Addressed]) -> list[int]:
-    """Return the order in which a batch catches up fastest."""
-    lacking = [one.engine.num_lacking(one.request) for one in addressed]
-    return sorted(range(len(addressed)), key=lacking.__getitem__, reverse=True)
+def _largest_first(num_lacking: Sequence[int]) -> list[int]:
+    """Return the order in which a batch catches up fastest: who lacks most comes first."""
+    return sorted(range(len(num_lacking)), key=num_lacking.__getitem__, reverse=True)
 
 
 def _keep_rows(

@@ -18,6 +18,7 @@ from langgraph_switch.config import ModelRef
 from langgraph_switch.engines.adapter_stack import AdapterStack, RowAdapters, can_stack
 from langgraph_switch.engines.base import Continuation, GenerateRequest, LabelRequest, NewToken
 from langgraph_switch.engines.mixed_batch import MixedRowBatch
+from langgraph_switch.engines.placement import Placement
 from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.engines.sharing import (
     Gathering,
@@ -167,6 +168,23 @@ def test_parts_for_adapters_of_a_base_are_one_batch(
         for index, one in enumerate(part):
             assert [t for e, n, t in heard if (e, n) == (i, index)] == list(one.token_ids)
     assert [engine.num_rows for engine in engines] == [2 + 2, 1 + 1, 3 + 3, 1 + 1]
+
+
+def test_a_model_that_visits_its_device_serves_one_adapter_at_a_time(
+    folders: tuple[Path, list[Path]], engines: list[TransformersEngine], batches: mock.Mock
+) -> None:
+    base, adapters = folders
+    pool = ModelPool(kv_cache_bytes=2**30)
+    refs = [ModelRef(model=str(base), adapter=str(adapter)) for adapter in adapters]
+    offloaded = [pool.engine(ref, name=str(ref.adapter)) for ref in refs]
+    shared = offloaded[0].model
+    shared.placement = Placement(
+        shared.module, device=torch.device("cpu"), is_offloaded=True, source="base"
+    )
+    assert not shared.placement.is_in_one_place
+    parts = [Part(e, requests("x", n)) for e, n in zip(offloaded, LENGTHS[1:], strict=True)]
+    assert tokens(generate_all(parts)) == tokens(alone(engines))[1:]
+    assert batches.call_count == 0
 
 
 def test_rows_go_on_behind_a_mixed_pass(engines: list[TransformersEngine]) -> None:
