@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from langgraph_switch.config import DeviceMap, DType, Offload
 from langgraph_switch.engines.load_errors import first_line, load_error
 from langgraph_switch.engines.memory import kv_bytes_per_token
+from langgraph_switch.engines.own_code import refuse_code_of_others
 from langgraph_switch.engines.placement import Placement
 from langgraph_switch.engines.repos import (
     ADAPTER_FILES,
@@ -238,7 +239,10 @@ def load_shared_model(
         raise MissingExtraError("`device_map`", extra="accelerate")
     folder = model_folder(source, revision=revision, with_code=trust_remote_code)
     _refuse_pickled_folder(source, "model*.safetensors")
-    tokenizer = _tokenizer_in(folder, source, trust_remote_code=trust_remote_code)
+    if trust_remote_code:
+        refuse_code_of_others(folder, source)
+    code = _code_options(folder, source, trust_remote_code=trust_remote_code)
+    tokenizer = _tokenizer_in(folder, source, code)
     try:
         with _QuietTransformers():
             module = AutoModelForCausalLM.from_pretrained(
@@ -246,7 +250,7 @@ def load_shared_model(
                 dtype=_torch_dtype(dtype),
                 device_map=device_map,
                 use_safetensors=True,
-                trust_remote_code=trust_remote_code,
+                **code,
             )
         module.name_or_path = module.config.name_or_path = source
         placement = _placed(module, source, target=target, dtype=dtype, offload=offload)
@@ -308,12 +312,20 @@ def load_tokenizer(source: str, *, revision: str | None = None) -> Tokenizer:
     folder = source
     if not Path(source).is_dir():
         folder = str(fetch_repo(source, TOKENIZER_FILES, revision=revision))
-    return _tokenizer_in(folder, source)
+    return _tokenizer_in(folder, source, _code_options(folder, source, trust_remote_code=False))
 
 
-def _tokenizer_in(folder: str, source: str, *, trust_remote_code: bool = False) -> Tokenizer:
+def _code_options(folder: str, source: str, *, trust_remote_code: bool) -> dict[str, Any]:
+    """Return whether code may be run; a repo's own is that of the commit that was fetched."""
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if trust_remote_code and folder != source:
+        options["code_revision"] = Path(folder).name  # The Hub's cache calls it by the commit.
+    return options
+
+
+def _tokenizer_in(folder: str, source: str, code: dict[str, Any]) -> Tokenizer:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **code)
     except Exception as err:
         error = load_error(source, err)
         if type(error) is ModelLoadError:

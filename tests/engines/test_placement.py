@@ -193,3 +193,13 @@ def test_own_code_runs_by_consent_alone(checkpoint: Path, tmp_path: Path) -> Non
     allowed = pool.engine(ref, name="own", trust_remote_code=True)
     assert marker.exists()
     assert write(allowed) == greedy(random_model(), PROMPT, 20)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_consent_to_a_models_own_code_is_none_to_another_repos(checkpoint: Path, name: str) -> None:
+    described = json.loads((checkpoint / name).read_text())
+    described["auto_map"] = {"AutoModelForCausalLM": ["somebody/else--evil.Model", None]}
+    (checkpoint / name).write_text(json.dumps(described))
+    ref = ModelRef(model=str(checkpoint))
+    with pytest.raises(UnsafeWeightsError, match=f"{name}.*'somebody/else'"):
+        ModelPool(kv_cache_bytes=2**30).engine(ref, name="own", trust_remote_code=True)
