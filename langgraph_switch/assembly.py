@@ -76,7 +76,7 @@ class Assembly:
             ModelLoadError: Its model, adapter or tokenizer cannot be loaded.
         """
         given = self._given.get(spec.name)
-        engine = given or self._made(spec, spec.engine, name=spec.name)
+        engine = given or self._made(spec, self._patient_engine(spec), name=spec.name)
         text_only = _text_only(engine)
         if text_only is not None and text_only not in _ANNOUNCED:
             _ANNOUNCED.add(text_only)
@@ -131,6 +131,13 @@ class Assembly:
             config.names,
             sampling=spec.sampling,
         )
+
+    def _patient_engine(self, spec: CandidateSpec) -> EngineSpec | None:
+        """Return where a candidate is served; its server may be silent as long as it has time."""
+        if spec.engine is None:
+            return None
+        longest_s = min(spec.engine.timeout_s, self._config.timeout_of(spec))
+        return spec.engine.model_copy(update={"timeout_s": longest_s})
 
     def _switcher_engine(self, spec: LMSwitcherSpec) -> Engine:
         if SWITCHER in self._given:

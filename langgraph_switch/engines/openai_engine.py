@@ -38,6 +38,8 @@ from langgraph_switch.errors import ContextLengthError, EngineError, InputError
 
 _Token: TypeAlias = tuple[int, NewToken]
 _RETRY_PROBE_S = 10.0
+_LONGEST_PROBE_S = 10.0
+"""Before a response begins; later the time of its segment counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class OpenAIEngine:
         """
         if self._facts is None and time.monotonic() >= self._next_probe_s:
             try:
-                self._run(lambda _: self._probed())
+                self._run(lambda _: self._probed_soon())
             except EngineError:  # Down just now: whoever generates will hear of it.
                 self._next_probe_s = time.monotonic() + _RETRY_PROBE_S
         return self._known_context_tokens
@@ -131,11 +133,10 @@ class OpenAIEngine:
         """
         if not requests:
             return []
-        limit = self.max_context_tokens
         for request in requests:
             if request.grammar is not None:
                 _refuse_grammar(self._name)
-            self._check_context(len(request.prefix) + request.max_new_tokens, limit)
+            self._check_context(len(request.prefix) + request.max_new_tokens)
 
         async def work(emit: Callable[[_Token], None]) -> list[Continuation | BaseException]:
             tasks = [
@@ -159,12 +160,11 @@ class OpenAIEngine:
         """
         if not requests:
             return []
-        limit = self.max_context_tokens
-        for request in requests:
-            self._check_context(len(request.prefix) + max(map(len, request.labels)), limit)
 
         async def work(_: Callable[[_Token], None]) -> list[tuple[float, ...]]:
             facts = await self._probed()
+            for request in requests:
+                self._check_context(len(request.prefix) + max(map(len, request.labels)))
             if self._scorer is None:
                 server = shared_server(self._spec)
                 self._scorer = LabelScorer(server, self._spec.model, self.tokenizer, facts)
@@ -187,6 +187,10 @@ class OpenAIEngine:
         finally:
             if is_new and self._facts is not None:
                 self._say_what_is_lost(self._facts)
+
+    async def _probed_soon(self) -> ServerFacts:
+        async with _deadline(min(_LONGEST_PROBE_S, self._spec.timeout_s), self._spec):
+            return await self._probed()
 
     async def _probed(self) -> ServerFacts:
         if self._probe_lock is None:
@@ -222,11 +226,13 @@ class OpenAIEngine:
                 emit((i, token))
 
         async with _deadline(request.timeout_s, self._spec):
+            facts = await self._probed()
+            self._check_context(len(request.prefix) + request.max_new_tokens)  # Now it is known.
             model = RemoteModel(
                 server=shared_server(self._spec),
                 name=self._spec.model,
                 tokenizer=self.tokenizer,
-                facts=await self._probed(),
+                facts=facts,
                 max_context_tokens=self._known_context_tokens,
             )
             row = RemoteRow(index, request, model, on_token if emit is not None else None)
@@ -246,8 +252,8 @@ class OpenAIEngine:
                 use.prompt_tokens + num_prompt, use.cached_tokens + num_cached
             )
 
-    def _check_context(self, num_tokens: int, limit: int) -> None:
-        if num_tokens > limit:
+    def _check_context(self, num_tokens: int) -> None:
+        if num_tokens > (limit := self._known_context_tokens):
             raise ContextLengthError(
                 self._name,
                 num_tokens=num_tokens,

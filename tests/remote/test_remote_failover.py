@@ -53,6 +53,21 @@ def switch(servers: list[StandInServer], given: SwitchConfig | None = None) -> S
     return SwitchLLM(config=given or config(), engines=engines)
 
 
+def served_candidates(servers: list[StandInServer], tmp_path: Path) -> list[dict[str, Any]]:
+    """Return candidates a and b as a configuration describes them, each on its server."""
+    random_model(seed=3).save_pretrained(tmp_path / "tiny")
+    byte_tokenizer().save_pretrained(tmp_path / "tiny")
+    return [
+        {
+            "name": name,
+            "model": str(tmp_path / "tiny"),
+            "engine": {"kind": "openai", "base_url": server.base_url, "model": "tiny"},
+            "prompt": {"kind": "plain", "plain_template": "{query}"},
+        }
+        for name, server in zip("ab", servers, strict=True)
+    ]
+
+
 def streamed(
     llm: SwitchLLM, on_text: Any = lambda _speaker, _text: None
 ) -> tuple[str, list[tuple[str, str, str]]]:
@@ -131,6 +146,19 @@ def test_a_silent_server_is_left_at_the_candidates_timeout(
     assert time.monotonic() - started < 5
 
 
+def test_a_server_that_is_silent_from_the_first_is_left_in_time(
+    servers: list[StandInServer], expected: str, tmp_path: Path
+) -> None:
+    servers[0].faults.append(Fault(path="/", hang_s=20, times=99))
+    silent, well = served_candidates(servers, tmp_path)
+    llm = SwitchLLM(config=config(candidates=[silent | {"timeout_s": 0.5}, well]))
+    started = time.monotonic()
+    text, parts = streamed(llm)
+    assert text == expected
+    assert parts[:2] == [("a", "fixed", "failed"), ("b", "failover", "length")]
+    assert time.monotonic() - started < 5
+
+
 def test_rows_of_a_batch_fail_alone(servers: list[StandInServer]) -> None:
     queries: list[Any] = [f"q{i}" for i in range(8)]
     expected = switch(servers).batch(queries)
@@ -169,16 +197,10 @@ def test_with_every_server_down_the_error_comes_soon_and_carries_the_text(
 def test_replicas_by_configuration_keep_a_response_on_one_server_and_survive_the_other(
     servers: list[StandInServer], expected: str, tmp_path: Path
 ) -> None:
-    random_model(seed=3).save_pretrained(tmp_path / "tiny")
-    byte_tokenizer().save_pretrained(tmp_path / "tiny")
+    candidates = served_candidates(servers, tmp_path)
     urls = [server.base_url for server in servers]
-    engine = {"kind": "openai", "base_url": urls[0], "replica_urls": urls[1:], "model": "tiny"}
-    plain = {"kind": "plain", "plain_template": "{query}"}
-    candidates = [
-        {"name": name, "model": str(tmp_path / "tiny"), "engine": engine, "prompt": plain}
-        for name in "ab"
-    ]
-    llm = SwitchLLM(config=config(candidates=candidates))
+    both = candidates[0]["engine"] | {"replica_urls": urls[1:]}
+    llm = SwitchLLM(config=config(candidates=[one | {"engine": both} for one in candidates]))
     assert streamed(llm)[0] == expected
     for _ in range(4):
         before = [len(server.requests) for server in servers]
