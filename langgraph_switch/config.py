@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from langgraph_switch._version import __version__
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.model_specs import (
+    ANYWHERE,
     CANDIDATE_ROLES,
     GREEDY,
     CandidateRole,
@@ -40,6 +41,7 @@ from langgraph_switch.model_specs import (
 from langgraph_switch.validation import validated
 
 __all__ = [
+    "ANYWHERE",
     "CANDIDATE_ROLES",
     "EMBEDDED",
     "GREEDY",

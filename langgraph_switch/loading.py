@@ -174,7 +174,8 @@ class DescribedSwitch(LoadsSwitch):
 
         Args:
             repo_id: `user/name`; made if it is not there.
-            options: `private`, `with_models`, `license`, `message`, `token`: see `hub.push`.
+            options: `private`, `with_models`, `license`, `evaluation`, `message`, `token`: see
+                `hub.push`.
 
         Raises:
             ConfigError: Candidates are folders of this machine, or the licence is not known.

@@ -6,7 +6,8 @@ torch or of how models are loaded.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -76,6 +77,10 @@ class PromptSpec(Frozen):
         if "{query}" not in value:
             raise ValueError("must contain {query}, where the question is put")
         return value
+
+
+ANYWHERE: Final[Mapping[str, Any]] = {"device": "auto", "device_map": None, "offload": None}
+"""The fields that say where a model is held, by default: a machine's affair, not a switch's."""
 
 
 class ModelRef(Frozen):

@@ -88,14 +88,6 @@ def run(
             rich_help_panel=WHO,
         ),
     ] = False,
-    trust_remote_code: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A candidate whose repo's own code may be run; read it first. Repeatable.",
-            rich_help_panel=WHO,
-        ),
-    ] = None,
 ) -> None:
     """Answer a question, or a file of them."""
     screen = Screen(display)
@@ -105,7 +97,7 @@ def run(
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.errors import InputError
 
-        config, trusted = effective_config(switch), trust_remote_code or ()
+        config, trusted = effective_config(switch), switch.trust_remote_code or ()
         if show_config:
             typer.echo(json.dumps(config.to_dict(), indent=2, ensure_ascii=False))
             return
@@ -142,7 +134,8 @@ def demo(
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.cli.demo import run_demo
 
-        run_demo(effective_config(switch), screen, count=count)
+        trusted = switch.trust_remote_code or ()
+        run_demo(effective_config(switch), screen, count=count, trusted=trusted)
 
 
 @app.command()
@@ -172,7 +165,8 @@ def playground(
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.cli.playground import serve
 
-        serve(effective_config(switch), screen, host=host, port=port)
+        trusted = switch.trust_remote_code or ()
+        serve(effective_config(switch), screen, host=host, port=port, trusted=trusted)
 
 
 add_learning_commands(app)

@@ -14,6 +14,7 @@ from langgraph_switch.cli.options import SwitchOptions
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import family_config
+from langgraph_switch.hub.pull import pull_switch
 
 
 def effective_config(options: SwitchOptions) -> SwitchConfig:
@@ -32,10 +33,15 @@ def effective_config(options: SwitchOptions) -> SwitchConfig:
         raise ConfigError(
             f"{' and '.join(given)} both say who the candidates are.", hint="give one of them"
         )
+    if options.revision is not None and (options.config is None or _is_here(options.config)):
+        raise ConfigError(
+            "--revision is of a published switch, and none is named.",
+            hint="name it: --config user/name",
+        )
     if options.candidate:
         data: dict[str, Any] = {"candidates": [_candidate(one) for one in options.candidate]}
     elif options.config is not None:
-        data = SwitchConfig.load(options.config).with_absolute_models().to_dict()
+        data = _described(options.config, options.revision).with_absolute_models().to_dict()
     else:
         data = family_config(options.family or "tiny").with_absolute_models().to_dict()
     if options.switcher is not None:
@@ -44,6 +50,19 @@ def effective_config(options: SwitchOptions) -> SwitchConfig:
     for assignment in options.set_ or ():
         _assign(data, assignment)
     return SwitchConfig.from_dict(data)
+
+
+def _described(source: str, revision: str | None) -> SwitchConfig:
+    """Return the switch of a file or folder of this machine, or of a repo."""
+    if _is_here(source):
+        return SwitchConfig.load(source)
+    return pull_switch(source, revision=revision)
+
+
+def _is_here(source: str) -> bool:
+    """Return whether a name is meant as a path; a typing error in one asks no server."""
+    path = Path(source).expanduser()
+    return path.exists() or path.suffix == ".json" or source.startswith((".", "/", "~"))
 
 
 def _candidate(text: str) -> dict[str, Any]:

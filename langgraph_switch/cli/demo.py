@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -42,13 +43,15 @@ class DemoQuestion:
         return response.strip().casefold().endswith(str(self.answer).strip().casefold())
 
 
-def run_demo(config: SwitchConfig, screen: Screen, *, count: int) -> None:
+def run_demo(
+    config: SwitchConfig, screen: Screen, *, count: int, trusted: Collection[str] = ()
+) -> None:
     """Answer a few questions, show who wrote what, and count right answers.
 
     Raises:
         SwitchError: The switch is at fault, or an engine failed.
     """
-    llm = load(config, screen)
+    llm = load(config, screen, trusted=trusted)
     voices = Voices(config.names)
     screen.err.print(Text("Who writes: ").append_text(voices.legend()))
     questions = pick_questions(read_questions(), count)

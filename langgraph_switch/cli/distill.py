@@ -15,7 +15,6 @@ from langgraph_switch.cli.learning_options import DistillOptions, TrainingOption
 from langgraph_switch.cli.progress import step_progress
 from langgraph_switch.cli.screen import EXIT_INTERRUPTED, Screen
 from langgraph_switch.cli.train import sft_settings
-from langgraph_switch.config import SwitchConfig
 from langgraph_switch.offline.distillation import DistillationJob, DistillSettings, distill_switch
 from langgraph_switch.offline.distilled_card import SCORE_HEAD, recovered, score_rows
 from langgraph_switch.switch import Switch
@@ -23,7 +22,7 @@ from langgraph_switch.tasks import Task
 
 
 def distill_into(
-    config: SwitchConfig,
+    switch: Switch,
     task: Task,
     options: DistillOptions,
     training: TrainingOptions,
@@ -37,7 +36,7 @@ def distill_into(
         typer.Exit: Ctrl-C was pressed (130).
     """
     job = DistillationJob(
-        switch=Switch(config),
+        switch=switch,
         task=task,
         out=out,
         settings=DistillSettings(
@@ -45,7 +44,7 @@ def distill_into(
             questions=options.questions,
             min_score=options.min_score,
             best_of=options.best_of,
-            seed=config.seed or 0,
+            seed=switch.config.seed or 0,
         ),
         training=sft_settings(training),
     )

@@ -5,6 +5,7 @@ Knows nothing of statistics.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from langgraph_switch.offline.answering import EvaluationSettings
 from langgraph_switch.offline.evaluation import EvaluationJob, evaluate_switch
 from langgraph_switch.offline.provenance import switcher_provenance
 from langgraph_switch.report import verdict
+from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
 _TABLE_WIDTH = 110
@@ -34,6 +36,7 @@ def evaluate(
     out: Path,
     cluster: ClusterOptions,
     screen: Screen,
+    trusted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a switch, or go on with it.
 
@@ -42,7 +45,7 @@ def evaluate(
         typer.Exit: Ctrl-C was pressed (130).
     """
     job = EvaluationJob(
-        switch=config,
+        switch=Switch(config, trust_remote_code=trusted) if trusted else config,
         task=task,
         out=out,
         settings=settings,

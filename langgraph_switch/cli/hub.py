@@ -6,15 +6,17 @@ Knows nothing of how files are transferred.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 from rich.table import Table
 
 from langgraph_switch.cli.screen import Screen
 from langgraph_switch.config import SwitchConfig
-from langgraph_switch.hub.plan import DeviceNeed, MemoryPlan, plan_memory
+from langgraph_switch.hub.plan import DeviceNeed, MemoryPlan, plan_memory, published_sizes
 from langgraph_switch.hub.pull import pull, switch_in
+from langgraph_switch.offline.provenance import METRICS
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
@@ -22,32 +24,28 @@ _CARD = "README.md"
 
 
 def inspect_switch(source: str, revision: str | None, screen: Screen) -> None:
-    """Print what a switch consists of; no weights are downloaded but the switcher's own repo.
+    """Print what a switch consists of; no weights are downloaded.
 
     Raises:
         ConfigError: It is no switch.
         ModelLoadError: A repo cannot be looked at.
     """
-    folder = pull(source, revision=revision)
+    folder = pull(source, revision=revision, with_weights=False)
     config = switch_in(folder, source)
-    show_plan(config, screen)
+    is_here = Path(source).expanduser().is_dir()
+    show_plan(config, screen, {} if is_here else published_sizes(source, folder))
     segment = config.segment
     screen.out.print(
         f"Segments of {segment.max_tokens} tokens, responses of up to {config.max_tokens}; "
         f"{config.anchor_name} opens and closes."
     )
     _show_card(folder, screen)
-    metrics = folder / "metrics.json"
+    metrics = folder / METRICS
     if metrics.is_file():
-        found = json.loads(metrics.read_text(encoding="utf-8"))
-        accuracy = found["metrics"]["accuracy"]
-        completers = ", ".join(found["provenance"]["completers"])
-        tasks = {one["task"].get("name") for one in found["provenance"]["rollouts"]}
-        screen.out.print(
-            f"Trained on {', '.join(map(str, tasks))} (rollouts completed by {completers}); "
-            f"accuracy on held-out rows {100 * accuracy['mean']:.1f} % "
-            f"[{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]."
-        )
+        trained = json.loads(metrics.read_text(encoding="utf-8"))["provenance"]
+        completers = ", ".join(trained["completers"])
+        tasks = dict.fromkeys(str(one["task"].get("name")) for one in trained["rollouts"])
+        screen.out.print(f"Trained on {', '.join(tasks)}; rollouts completed by {completers}.")
 
 
 def _show_card(folder: Path, screen: Screen) -> None:
@@ -57,14 +55,26 @@ def _show_card(folder: Path, screen: Screen) -> None:
     data = ModelCard.load(folder / _CARD, ignore_metadata_errors=True).data
     screen.out.print(f"Licence: {data.get('license') or 'not said'}.")
     for one in data.get("eval_results") or ():
-        screen.out.print(
-            f"{one.dataset_name}: {one.metric_name or one.metric_type} {one.metric_value:.4g}."
-        )
+        screen.out.print(_score(one))
 
 
-def show_plan(config: SwitchConfig, screen: Screen) -> MemoryPlan:
+def _score(one: EvalResult) -> str:
+    """Return one score of a card, with its interval where the card has it."""
+    split = f", split {one.dataset_split}" if one.dataset_split else ""
+    what = f"{one.dataset_name}{split}: {one.metric_name or one.metric_type}"
+    known = one.metric_args or {}
+    if not {"low", "high"} <= known.keys():
+        return f"{what} {one.metric_value:.4g}."
+    number = f", n = {known['n']}" if "n" in known else ""
+    low, high = 100 * known["low"], 100 * known["high"]
+    return f"{what} {100 * one.metric_value:.1f} % [{low:.1f}, {high:.1f}]{number}."
+
+
+def show_plan(
+    config: SwitchConfig, screen: Screen, sizes: Mapping[Path, int] | None = None
+) -> MemoryPlan:
     """Print what will be held where."""
-    plan = plan_memory(config)
+    plan = plan_memory(config, sizes=sizes)
     head = ("weights", "revision", "used by", "device", "download", "in memory", "KV / token")
     table = Table(*head, "licence", box=None, pad_edge=False, header_style="dim")
     for one in plan.weights:

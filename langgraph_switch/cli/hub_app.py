@@ -55,6 +55,10 @@ def push(
         RepoType | None,
         typer.Option("--type", help="Refuse what is of another type; default: what it is."),
     ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="What evaluate made of this switch: its scores get into the card."),
+    ] = None,
 ) -> None:
     """Push a trained switch, rollouts or a distilled model to the Hub."""
     screen = Screen(display)
@@ -68,6 +72,7 @@ def push(
             with_models=with_models,
             license=license_name,
             repo_type=repo_type,
+            evaluation=evaluation,
         )
         screen.note(f"Pushed to {pushed.url}")
         typer.echo(pushed.commit)
@@ -78,7 +83,7 @@ def inspect(
     display: ScreenOptions,
     revision: Annotated[str | None, _REVISION] = None,
 ) -> None:
-    """Show candidates, sizes and memory of a switch; their weights are not downloaded."""
+    """Show candidates, sizes, memory and scores of a switch; no weights are downloaded."""
     screen = Screen(display)
     with reporting(screen):
         from langgraph_switch.cli.hub import inspect_switch

@@ -53,6 +53,7 @@ def rollout(
             out=out,
             cluster=cluster,
             screen=screen,
+            trusted=switch.trust_remote_code or (),
         )
 
 
@@ -114,8 +115,15 @@ def evaluate(
             resample=not quick,
         )
         found = load_task(task.task, score=task.score)
-        config = effective_config(switch)
-        run(config, found, settings, out=out, cluster=cluster, screen=screen)
+        run(
+            effective_config(switch),
+            found,
+            settings,
+            out=out,
+            cluster=cluster,
+            screen=screen,
+            trusted=switch.trust_remote_code or (),
+        )
 
 
 def distill(
@@ -131,7 +139,9 @@ def distill(
     with reporting(screen):
         from langgraph_switch.cli.configure import effective_config
         from langgraph_switch.cli.distill import distill_into
+        from langgraph_switch.switch import Switch
         from langgraph_switch.tasks import load_task
 
         found = load_task(task.task, score=task.score)
-        distill_into(effective_config(switch), found, distillation, training, out, screen)
+        loaded = Switch(effective_config(switch), trust_remote_code=switch.trust_remote_code or ())
+        distill_into(loaded, found, distillation, training, out, screen)

@@ -34,9 +34,17 @@ class SwitchOptions:
         ),
     ] = None
     config: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="A switch.json, or a folder that holds one. Default: the embedded family.",
+            help="A switch.json, a folder that holds one, or a published switch by its name on "
+            "the Hub (user/name). Default: the embedded family.",
+            rich_help_panel=WHO,
+        ),
+    ] = None
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            help="Branch, tag or commit of a published switch; default: the main branch.",
             rich_help_panel=WHO,
         ),
     ] = None
@@ -95,6 +103,14 @@ class SwitchOptions:
     batch_size: Annotated[
         int | None,
         typer.Option(help="Questions in progress at the same time.", rich_help_panel=JOBS),
+    ] = None
+    trust_remote_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A candidate whose repo's own code may be run; read it first. Repeatable.",
+            rich_help_panel=WHO,
+        ),
     ] = None
     set_: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ Knows nothing of how rollouts are made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from langgraph_switch.offline.rollout import RolloutJob
 from langgraph_switch.offline.rounds import prepare_rounds
 from langgraph_switch.offline.settings import RolloutSettings
 from langgraph_switch.offline.workers import Workers
+from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
 
@@ -45,6 +46,7 @@ def collect(
     out: Path,
     cluster: ClusterOptions,
     screen: Screen,
+    trusted: Collection[str] = (),
 ) -> None:
     """Collect rollouts, or go on with it.
 
@@ -58,7 +60,7 @@ def collect(
             screen.note(f"Training on {event['counts']['training']} rows for the next round ...")
 
     rounds = prepare_rounds(
-        config,
+        Switch(config, trust_remote_code=trusted) if trusted else config,
         task,
         out=out,
         rounds=options.rounds,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from langgraph_switch.engines.pool import base_weights
 
 _CPU_BYTES = 4  # Half-precision weights are computed in float32 there.
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
+_WEIGHTS = ".safetensors"
 SPREAD = "spread"
 """In place of a device: accelerate decides."""
 
@@ -126,11 +128,31 @@ def free_bytes(device: str) -> int | None:
     return int(psutil.virtual_memory().available) if kind in {"cpu", "mps"} else None
 
 
-def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan:
+def published_sizes(repo_id: str, folder: Path, *, token: str | None = None) -> dict[Path, int]:
+    """Return the bytes of a repo's weights, by where they would lie in its snapshot here.
+
+    Raises:
+        ModelLoadError: The repo cannot be looked at.
+    """
+    commit = folder.name  # The Hub's cache calls a snapshot so.
+    with load_failures(repo_id, commit):
+        info = HfApi(token=token).model_info(repo_id, revision=commit, files_metadata=True)
+    files = [one for one in info.siblings or () if one.rfilename.endswith(_WEIGHTS)]
+    return {folder / one.rfilename: one.size or 0 for one in files}
+
+
+def plan_memory(
+    config: SwitchConfig, *, token: str | None = None, sizes: Mapping[Path, int] | None = None
+) -> MemoryPlan:
     """Return what a switch will hold.
 
     Every distinct base is held once; a switcher on a candidate's base adds its adapter alone.
     What a server has is not held here.
+
+    Args:
+        config: The switch.
+        token: Overrides what `hf auth login` has stored.
+        sizes: Of weights in folders of this machine that were not downloaded: `published_sizes`.
 
     Raises:
         ModelLoadError: A repo cannot be looked at.
@@ -139,14 +161,15 @@ def plan_memory(config: SwitchConfig, *, token: str | None = None) -> MemoryPlan
     users: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     adapters: defaultdict[tuple[str, ...], dict[str, int]] = defaultdict(dict)
     references: dict[tuple[str, ...], ModelRef] = {}
+    models = _Models(token, sizes or {})
     for name, ref in _references(config):
         key = base_weights(ref)
         references.setdefault(key, ref)
         users[key].append(name)
         if ref.adapter:
-            size, _ = _files(ref.adapter, ref.adapter_revision, token)
+            size, _ = models.files(ref.adapter, ref.adapter_revision)
             adapters[key][ref.adapter] = size
-    weights = [_held(ref, tuple(users[k]), adapters[k], token) for k, ref in references.items()]
+    weights = [_held(ref, tuple(users[k]), adapters[k], models) for k, ref in references.items()]
     return MemoryPlan(tuple(weights), config.max_tokens)
 
 
@@ -177,10 +200,10 @@ def _references(config: SwitchConfig) -> list[tuple[str, ModelRef]]:
 
 
 def _held(
-    ref: ModelRef, users: tuple[str, ...], adapters: dict[str, int], token: str | None
+    ref: ModelRef, users: tuple[str, ...], adapters: dict[str, int], models: _Models
 ) -> HeldWeights:
-    file_bytes, license_name = _files(ref.model, ref.revision, token)
-    described = _model_config(ref.model, ref.revision, token)
+    file_bytes, license_name = models.files(ref.model, ref.revision)
+    described = models.config(ref.model, ref.revision)
     saved = _BYTES.get(str(described.get("dtype") or described.get("torch_dtype")), 4)
     device = _device(ref)
     computed = saved if ref.dtype == "auto" else _BYTES[ref.dtype]
@@ -211,20 +234,34 @@ def _device(ref: ModelRef) -> str:
     return str(resolve_device(named.pop())) if len(named) == 1 else SPREAD
 
 
-def _files(source: str, revision: str | None, token: str | None) -> tuple[int, str | None]:
-    """Return the size of a model's safetensors and its licence."""
-    if Path(source).is_dir():
-        return sum(file.stat().st_size for file in Path(source).glob("*.safetensors")), None
-    with load_failures(source, revision):
-        info = HfApi(token=token).model_info(source, revision=revision, files_metadata=True)
-    files = [one for one in info.siblings or () if one.rfilename.endswith(".safetensors")]
-    return sum(one.size or 0 for one in files), getattr(info.card_data, "license", None)
+@dataclass(frozen=True)
+class _Models:
+    """What configurations and file lists tell of models."""
 
+    token: str | None
+    sizes: Mapping[Path, int]
+    """Of weights that are published and not here."""
 
-def _model_config(source: str, revision: str | None, token: str | None) -> dict[str, Any]:
-    file = Path(source) / "config.json"
-    if not Path(source).is_dir():
+    def files(self, source: str, revision: str | None) -> tuple[int, str | None]:
+        """Return the size of a model's safetensors and its licence."""
+        folder = Path(source)
+        if folder.is_dir():
+            known = {file: file.stat().st_size for file in folder.glob("*.safetensors")}
+            there = {file: size for file, size in self.sizes.items() if file.parent == folder}
+            return sum((there | known).values()), None
         with load_failures(source, revision):
-            file = Path(hf_hub_download(source, "config.json", revision=revision, token=token))
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found
+            api = HfApi(token=self.token)
+            info = api.model_info(source, revision=revision, files_metadata=True)
+        files = [one for one in info.siblings or () if one.rfilename.endswith(_WEIGHTS)]
+        return sum(one.size or 0 for one in files), getattr(info.card_data, "license", None)
+
+    def config(self, source: str, revision: str | None) -> dict[str, Any]:
+        """Return what a model's `config.json` holds."""
+        file = Path(source) / "config.json"
+        if not Path(source).is_dir():
+            with load_failures(source, revision):
+                file = Path(
+                    hf_hub_download(source, "config.json", revision=revision, token=self.token)
+                )
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found

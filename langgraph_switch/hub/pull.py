@@ -20,7 +20,8 @@ from langgraph_switch.prompts.candidate import SwitchWarning
 
 SWITCH = "switch.json"
 _ADAPTER = "adapter_config.json"
-_SAFE = ["*.json", "*.safetensors", "*.md", "*.jinja", "*.txt", "*.model", "*.parquet", "*.jsonl"]
+_WEIGHTS = "*.safetensors"
+_SAFE = ["*.json", _WEIGHTS, "*.md", "*.jinja", "*.txt", "*.model", "*.parquet", "*.jsonl"]
 """What is downloaded: data, never pickles or code."""
 _DATASETS = "hf://datasets/"
 
@@ -31,6 +32,7 @@ def pull(
     revision: str | None = None,
     repo_type: RepoType = "model",
     token: str | None = None,
+    with_weights: bool = True,
 ) -> Path:
     """Return a folder with what a repo holds; a local folder is returned as it is.
 
@@ -42,6 +44,7 @@ def pull(
         revision: Branch, tag or commit; the main branch by default.
         repo_type: Of `user/name`.
         token: Overrides what `hf auth login` has stored.
+        with_weights: Whether safetensors are fetched too.
 
     Raises:
         ModelLoadError: The repo cannot be had; says why and what to do.
@@ -51,7 +54,8 @@ def pull(
     repo_id = str(source)
     if repo_id.startswith(_DATASETS):
         repo_id, repo_type = repo_id.removeprefix(_DATASETS), "dataset"
-    return fetch_repo(repo_id, _SAFE, revision=revision, repo_type=repo_type, token=token)
+    files = [one for one in _SAFE if with_weights or one != _WEIGHTS]
+    return fetch_repo(repo_id, files, revision=revision, repo_type=repo_type, token=token)
 
 
 def pull_switch(

@@ -9,18 +9,25 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, ModelCard
 
-from langgraph_switch.config import EMBEDDED, CandidateSpec, LMSwitcherSpec, SwitchConfig
+from langgraph_switch.config import (
+    ANYWHERE,
+    EMBEDDED,
+    CandidateSpec,
+    LMSwitcherSpec,
+    SwitchConfig,
+)
 from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.models import load_tokenizer
 from langgraph_switch.engines.repos import RepoType
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.hub.pull import SWITCH
+from langgraph_switch.offline.provenance import EVALUATION, METRICS
 from langgraph_switch.offline.work_folder import write_json
 
 _MANIFEST, _MODEL = "manifest.json", "config.json"
@@ -40,7 +47,23 @@ class Pushed:
     url: str
 
 
-def push(
+@dataclass(frozen=True)
+class _Staging:
+    """What is made ready to be sent."""
+
+    source: Path
+    folder: Path
+    """What will be sent; empty at first."""
+    api: HfApi
+    _: KW_ONLY
+    name: str
+    """Of the repo."""
+    with_models: bool
+    license_name: str | None
+    evaluation: Path | None
+
+
+def push(  # noqa: PLR0913 - what an upload may be told
     folder: str | Path,
     repo_id: str,
     *,
@@ -50,6 +73,7 @@ def push(
     message: str | None = None,
     token: str | None = None,
     repo_type: RepoType | None = None,
+    evaluation: str | Path | None = None,
 ) -> Pushed:
     """Push what a folder holds; what it is follows from its files.
 
@@ -65,10 +89,12 @@ def push(
         message: Of the commit.
         token: Overrides what `hf auth login` has stored.
         repo_type: What kind of repo is meant; by default what the folder is.
+        evaluation: What `evaluate` made of this very switch: its scores get into the card.
 
     Raises:
         ConfigError: The folder holds nothing to push, or something else than `repo_type`, or
-            names models of this machine alone, or its licence is not known.
+            names models of this machine alone, or its licence is not known, or the evaluation is
+            of another switch.
         ModelLoadError: The Hub refuses; says why and what to do.
     """
     source = Path(folder)
@@ -76,7 +102,15 @@ def push(
     with tempfile.TemporaryDirectory(prefix="switch-push-") as temporary:
         staged = Path(temporary)
         found = _stage(
-            source, staged, api, with_models=with_models, license_name=license, name=repo_id
+            _Staging(
+                source,
+                staged,
+                api,
+                name=repo_id,
+                with_models=with_models,
+                license_name=license,
+                evaluation=None if evaluation is None else Path(evaluation),
+            )
         )
         if repo_type not in {None, found}:
             raise ConfigError(
@@ -95,33 +129,24 @@ def push(
     return Pushed(repo_id, found, commit=str(commit.oid), url=str(commit.commit_url))
 
 
-def _stage(
-    source: Path,
-    staged: Path,
-    api: HfApi,
-    *,
-    with_models: bool,
-    license_name: str | None,
-    name: str,
-) -> RepoType:
+def _stage(staging: _Staging) -> RepoType:
     """Put what is to be pushed into a folder of its own, and return what kind of repo it is."""
+    source, staged = staging.source, staging.folder
     if (source / SWITCH).is_file():
-        _stage_switch(source, staged, api, with_models=with_models, license_name=license_name)
+        _stage_switch(staging)
         return "model"
-    if (source / _MANIFEST).is_file() and any(source.glob("shard-*.parquet")):
-        for file in sorted(source.glob("shard-*.parquet")):
-            shutil.copy2(file, staged)
-        manifest = _portable_manifest(json.loads((source / _MANIFEST).read_text(encoding="utf-8")))
-        from langgraph_switch.hub.dataset_card import (  # noqa: PLC0415 - knows of rollouts
-            rollout_card,
+    if staging.evaluation is not None:
+        raise ConfigError(
+            f"{str(source)!r} holds no switch, so {str(staging.evaluation)!r} is not its "
+            "evaluation.",
+            hint="leave --evaluation out",
         )
-
-        rollout_card(source, manifest, name=name).save(staged / _CARD)
-        write_json(staged / _MANIFEST, manifest)
+    if (source / _MANIFEST).is_file() and any(source.glob("shard-*.parquet")):
+        _stage_rollouts(staging)
         return "dataset"
     if (source / _MODEL).is_file():
         _copy_safe(source, staged)
-        _set_license(staged, license_name)
+        _set_license(staged, staging.license_name)
         return "model"
     raise ConfigError(
         f"{str(source)!r} holds nothing that can be pushed.",
@@ -129,51 +154,76 @@ def _stage(
     )
 
 
-def _stage_switch(
-    source: Path, staged: Path, api: HfApi, *, with_models: bool, license_name: str | None
-) -> None:
+def _stage_rollouts(staging: _Staging) -> None:
+    from langgraph_switch.hub.dataset_card import rollout_card  # noqa: PLC0415 - knows of rollouts
+
+    for file in sorted(staging.source.glob("shard-*.parquet")):
+        shutil.copy2(file, staging.folder)
+    manifest = _portable(_read_json(staging.source / _MANIFEST))
+    rollout_card(staging.source, manifest, name=staging.name).save(staging.folder / _CARD)
+    write_json(staging.folder / _MANIFEST, manifest)
+
+
+def _stage_switch(staging: _Staging) -> None:
+    source, staged, api = staging.source, staging.folder, staging.api
     config = SwitchConfig.load(source)
     _copy_safe(source, staged)
     specs, licenses = [], set()
     for spec in config.candidates:
         model = config.resolve_model(spec.model)
-        if spec.model.startswith(EMBEDDED) and not with_models:
+        if spec.model.startswith(EMBEDDED) and not staging.with_models:
             licenses.add(_OWN_LICENSE)  # Whoever has this package has the model.
             specs.append(spec)
             continue
         if Path(model).is_dir():
-            specs.append(_bundled(spec, Path(model), source, staged, with_models=with_models))
+            specs.append(_bundled(spec, Path(model), staging))
             continue
         with load_failures(spec.model, spec.revision):
             info = api.model_info(spec.model, revision=spec.revision)
         licenses.add(str(getattr(info.card_data, "license", None) or "unknown"))
         read = load_tokenizer(spec.model, revision=info.sha).fingerprint
         specs.append(spec.model_copy(update={"revision": info.sha, "tokenizer": read}))
-    # Where models are held is this machine's affair.
-    anywhere = {"device": "auto", "device_map": None, "offload": None}
     switcher = config.switcher
     if isinstance(switcher, LMSwitcherSpec):
-        switcher = switcher.model_copy(update=anywhere)
-    published = tuple(spec.model_copy(update=anywhere) for spec in specs)
-    config.with_changes(candidates=published, switcher=switcher).save(staged)
+        switcher = switcher.model_copy(update=ANYWHERE)
+    published = config.with_changes(
+        candidates=tuple(spec.model_copy(update=ANYWHERE) for spec in specs), switcher=switcher
+    )
+    published.save(staged)
+    _stage_reports(staging, config, published)
     agreed = next(iter(licenses)) if len(licenses) == 1 and "unknown" not in licenses else None
-    _set_license(staged, license_name or agreed)
+    _set_license(staged, staging.license_name or agreed)
 
 
-def _bundled(
-    spec: CandidateSpec, model: Path, source: Path, staged: Path, *, with_models: bool
-) -> CandidateSpec:
+def _stage_reports(staging: _Staging, config: SwitchConfig, published: SwitchConfig) -> None:
+    """Put the card, and the reports that it was written from, into the staged folder."""
+    from langgraph_switch.hub.switch_card import (  # noqa: PLC0415 - knows of evaluations
+        read_evaluation,
+        switch_card,
+    )
+
+    source, staged = staging.source, staging.folder
+    folder = staging.evaluation or (source if (source / EVALUATION).is_file() else None)
+    scores = None if folder is None else read_evaluation(folder, config)
+    card = switch_card(published, source, name=staging.name, evaluation=scores)
+    card.save(staged / _CARD)
+    for file, report in {EVALUATION: scores, METRICS: _read_json(source / METRICS)}.items():
+        if report is not None:
+            write_json(staged / file, _portable(report))
+
+
+def _bundled(spec: CandidateSpec, model: Path, staging: _Staging) -> CandidateSpec:
     """Return a candidate that is a local folder as the repo will name it."""
     read = load_tokenizer(str(model)).fingerprint
-    if model.resolve().is_relative_to(source.resolve()):
+    if model.resolve().is_relative_to(staging.source.resolve()):
         return spec.model_copy(update={"tokenizer": read})
-    if not with_models:
+    if not staging.with_models:
         raise ConfigError(
             f"Candidate {spec.name!r} is a folder of this machine ({str(model)!r}): nobody else "
             "could load it.",
             hint="push its model first and name its repo, or copy it along with --with-models",
         )
-    inside = staged / "candidates" / spec.name
+    inside = staging.folder / "candidates" / spec.name
     inside.mkdir(parents=True)
     _copy_safe(model, inside)
     named = {"model": f"./candidates/{spec.name}", "revision": None, "tokenizer": read}
@@ -208,17 +258,21 @@ def _set_license(staged: Path, license_name: str | None) -> None:
     card.save(staged / _CARD)
 
 
-def _portable_manifest(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest without folders of this machine: models keep their names."""
-    config = dict(manifest["config"])
-    config["candidates"] = [_portable(one) for one in config["candidates"]]
-    config["switcher"] = _portable(config.get("switcher", {}))
-    return manifest | {"config": config}
+def _read_json(file: Path) -> Any:
+    """Return what a file holds; None if it is not there."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _portable(spec: dict[str, Any]) -> dict[str, Any]:
-    found = dict(spec)
-    for key in ("model", "adapter"):
-        if str(found.get(key) or "").startswith("/"):
-            found[key] = f"local/{Path(found[key]).name}"
-    return found
+def _portable(value: Any) -> Any:
+    """Return JSON without folders of this machine: they keep their last names."""
+    if isinstance(value, dict):
+        return {key: _portable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_portable(one) for one in value]
+    if (
+        isinstance(value, str)
+        and value.startswith(("/", "~/"))
+        and Path(value).expanduser().exists()
+    ):
+        return f"local/{Path(value).name}"
+    return value

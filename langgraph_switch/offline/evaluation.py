@@ -35,7 +35,7 @@ from langgraph_switch.offline.answering import (
 )
 from langgraph_switch.offline.conditions import Responses, choosing_conditions
 from langgraph_switch.offline.events import OnEvent, relay
-from langgraph_switch.offline.provenance import versions
+from langgraph_switch.offline.provenance import EVALUATION, switch_identity, versions
 from langgraph_switch.offline.responses import Response
 from langgraph_switch.offline.settings import decisive, digest
 from langgraph_switch.offline.shards import ShardFolder, read_rows
@@ -43,8 +43,6 @@ from langgraph_switch.offline.workers import Event, Workers
 from langgraph_switch.report import write_report
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Example, Task
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -206,7 +204,12 @@ class _Nodes:
             resampled_first=_stripped(written, FIRST),
             resampled=_stripped(written, SECOND),
         )
-        evaluation = {"about": self._about(), "analysis": analysis}
+        evaluation = {
+            "about": self._about(),
+            "switch": switch_identity(job.config),
+            "task": job.manifest["task"],
+            "analysis": analysis,
+        }
         text = json.dumps(evaluation, indent=2, ensure_ascii=False) + "\n"
         (job.out / EVALUATION).write_text(text, encoding="utf-8")
         return {}

@@ -20,6 +20,7 @@ from langgraph_switch.offline.sft_settings import SftSettings
 from langgraph_switch.offline.shards import MANIFEST
 from langgraph_switch.offline.training import train_switcher
 from langgraph_switch.offline.training_rows import RowSettings
+from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Task
 
 
@@ -45,7 +46,7 @@ def round_folders(folder: str | Path) -> list[Path]:
 
 
 def prepare_rounds(
-    config: SwitchConfig,
+    switch: Switch | SwitchConfig,
     task: Task,
     *,
     out: str | Path,
@@ -58,7 +59,7 @@ def prepare_rounds(
     """Yield one job a round; run each to its end before asking for the next.
 
     Args:
-        config: Candidates and rules.
+        switch: Candidates and rules; if it is loaded, its models serve every round, here.
         task: Its training split is asked, with another draw of questions each round.
         out: Gets a folder a round (itself, if there is one round) and `switcher-N` between them.
         rounds: How many.
@@ -71,6 +72,7 @@ def prepare_rounds(
         SwitchError: What `prepare_rollouts` and `train_switcher` raise.
     """
     settings = settings or RolloutSettings()
+    loaded, config = (switch, switch.config) if isinstance(switch, Switch) else (None, switch)
     root = Path(out)
     for number in range(1, rounds + 1):
         folder = root if rounds == 1 else root / f"round-{number}"
@@ -83,8 +85,11 @@ def prepare_rounds(
                 on_event=on_training,
             )
             config = SwitchConfig.load(trained.folder).with_changes(seed=config.seed)
+            loaded = loaded and loaded.with_config(config)
         here = settings if number == 1 else _later(settings, number)
-        yield prepare_rollouts(config, task, out=folder, queries=queries, settings=here)
+        yield prepare_rollouts(
+            config, task, out=folder, queries=queries, settings=here, switch=loaded
+        )
 
 
 def _later(settings: RolloutSettings, number: int) -> RolloutSettings:

@@ -196,9 +196,9 @@ def _read_report(folder: Path) -> dict[str, Any] | None:
 
 
 def _provenance(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    kept = ("config_hash", "package_version", "settings", "task")
+    kept = ("config_hash", "package_version", "settings", "task", "source")
     return {
         "completers": list(dict.fromkeys(one["settings"]["completer"] for one in manifests)),
         "candidates": manifests[-1]["candidates"],
-        "rollouts": [{key: one.get(key) for key in kept} for one in manifests],
+        "rollouts": [{key: one[key] for key in kept if key in one} for one in manifests],
     }

@@ -43,13 +43,15 @@ def _results(report: dict[str, Any], name: str) -> dict[str, Any]:
     if not report["metrics"]["n"]:
         return {}
     task = str(report["provenance"]["rollouts"][-1]["task"].get("name", "rollouts"))
+    accuracy = report["metrics"]["accuracy"]
     result = EvalResult(
         task_type="text-generation",
         dataset_type=task,
         dataset_name=f"{task}, held-out rows of rollouts",
         metric_type="accuracy",
         metric_name="a best candidate is chosen",
-        metric_value=report["metrics"]["accuracy"]["mean"],
+        metric_value=accuracy["mean"],
+        metric_args={key: accuracy[key] for key in ("n", "low", "high") if key in accuracy},
     )
     return {"model_name": name, "eval_results": [result]}
 
@@ -58,10 +60,7 @@ def _body(config: SwitchConfig, report: dict[str, Any], name: str) -> str:
     metrics = report["metrics"]
     sections = [
         _INTRODUCTION.format(name=name, number=len(config.names)),
-        markdown_table(
-            ["label", "candidate", "model"],
-            [[str(i), c.name, shown(c.model)] for i, c in enumerate(config.candidates)],
-        ),
+        candidate_table(config),
         "## Scores",
         _scores(metrics) if metrics["n"] else "No rows were held out, so nothing was measured.",
         "## Training",
@@ -72,6 +71,14 @@ def _body(config: SwitchConfig, report: dict[str, Any], name: str) -> str:
     if report["warnings"]:
         sections += ["## Warnings", "\n".join(f"- {one}" for one in report["warnings"])]
     return "\n\n".join(sections) + "\n"
+
+
+def candidate_table(config: SwitchConfig) -> str:
+    """Return who takes turns, by the label that the switcher writes."""
+    return markdown_table(
+        ["label", "candidate", "model"],
+        [[str(i), c.name, shown(c.model)] for i, c in enumerate(config.candidates)],
+    )
 
 
 def _scores(metrics: dict[str, Any]) -> str:
@@ -158,5 +165,5 @@ A switcher for Switch Generation: it reads a query and who wrote what so far, an
 ```python
 from langgraph_switch import SwitchLLM
 
-llm = SwitchLLM.from_config("{name}")
+llm = SwitchLLM.from_pretrained("{name}")
 ```"""

@@ -110,7 +110,10 @@ def load_rollouts(folders: Sequence[str | Path]) -> RolloutSource:
         raise ConfigError("No folder of rollouts is given.", hint="name at least one")
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError("A folder of rollouts is given twice.", hint="name each once")
-    manifests = [read_manifest(path) for path in paths]
+    manifests = [
+        read_manifest(path) | ({"source": str(given)} if _is_remote(given) else {})
+        for path, given in zip(paths, folders, strict=True)
+    ]
     rows = [_rows(path) for path in paths]
     configs = [_config(manifest, path) for manifest, path in zip(manifests, paths, strict=True)]
     for config, path in zip(configs[1:], paths[1:], strict=True):

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ pytestmark = pytest.mark.enable_socket
 
 QUESTION = "How many legs do 3 spiders and 2 cats have in total?"
 TINY = Path(embedded_config().resolve_model("./aligned")).parent
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
 
 
 class Machine:
@@ -174,8 +166,8 @@ def test_inspect_downloads_no_weights(
     shown = reader.done("inspect", "user/legs", COLUMNS="200")
     assert "user/aligned" in shown
     assert pinned["revision"][:8] in shown
-    asked = [one for one in hub.requests if "user/aligned" in one and "safetensors" in one]
-    assert asked == []
+    assert [one for one in hub.requests if "safetensors" in one] == []
+    assert "15.1 MiB of weights in 4 copies" in shown  # Of which three are not here.
 
 
 def test_a_pull_that_was_cut_is_whole_the_next_time(
@@ -257,31 +249,6 @@ def test_a_published_adapter_gets_the_papers_candidates(hub: Hub, reader: Machin
     assert "meta-llama/Llama-3.1-8B" in models
     assert "adapter alone" in told
     assert "tulu3-8b" in told
-
-
-def test_rollouts_are_pushed_and_trained_from(
-    hub: Hub, author: Machine, reader: Machine, tmp_path: Path
-) -> None:
-    rows = tmp_path / "rollouts"
-    author.done(
-        "rollout", "--family", "tiny", "--task", "tiny/compose", "--queries", "48",
-        "--completions", "2", "--completer", "anchored", "--out", str(rows),
-    )  # fmt: skip
-    author.done("push", str(rows), "user/rollouts")
-    stored = hub.files("datasets/user/rollouts")
-    assert sum(name.endswith(".parquet") for name in stored) == 3
-    assert str(TINY) not in stored["manifest.json"].decode()
-    card = stored["README.md"].decode()
-    assert "48," in card
-    assert "anchored" in card
-    out = tmp_path / "switcher"
-    reader.done(
-        "train", "--rollouts", "hf://datasets/user/rollouts", "--out", str(out),
-        "--epochs", "1", "--soft-labels", "--keep-ties",
-    )  # fmt: skip
-    trained = SwitchConfig.load(out)
-    assert [one.name for one in trained.switcher.trained_on] == list(trained.names)  # type: ignore[union-attr]
-    assert SwitchLLM(config=trained).invoke(QUESTION)
 
 
 def test_another_tokenizer_than_the_published_one_is_refused(switch_folder: Path) -> None:

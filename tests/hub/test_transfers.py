@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
 from pytest_socket import disable_socket
 from stand_in import Fault, Hub
 
@@ -28,32 +26,6 @@ pytestmark = pytest.mark.enable_socket
 TINY = Path(embedded_config().resolve_model("./aligned")).parent
 WEIGHTS = (TINY / "aligned" / "model.safetensors").read_bytes()
 QUESTION = "How many legs do 3 spiders and 2 cats have in total?"
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    hub = Hub()
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def online(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point the real client of this process at the stand-in; return its HF_HOME."""
-    home = tmp_path / "hf"
-    changes = {
-        "ENDPOINT": hub.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"),
-        "HF_TOKEN_PATH": str(home / "token"),
-        "HF_HUB_DISABLE_XET": True,
-    }
-    for name, value in changes.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    return home
 
 
 @pytest.fixture
