@@ -28,6 +28,10 @@ _LEFT_OUT = {"untuned switcher", "majority vote", "whole-response routing"}
 _LEARNED = {"trained switcher", "whole-response routing"}
 """Conditions that differ from seed to seed."""
 SPEED = ROOT / "benchmarks" / "results.json"
+RECORDS = ROOT / "benchmarks" / "records.json"
+MEASURED = ROOT / "benchmarks" / "RESULTS.md"
+_README_CASES = {("5.2 M", "1"), ("5.2 M", "8"), ("5.2 M", "32"), ("90.9 M", "1")}
+"""By model and batch, at 512 tokens."""
 SCALE = ROOT / "benchmarks" / "scale.json"
 SCALE_DOC = ROOT / "docs" / "scale.md"
 _SCALE_TABLES = ("cost", "network", "ray", "saturation", "replicas", "assumed")
@@ -40,6 +44,11 @@ def main() -> int:
     is_check = parser.parse_args().check
     parts = {
         README: {"scores": scores_table, "speed": speed_table},
+        MEASURED: {
+            "switching": switching_table,
+            "targets": targets_table,
+            "records": records_table,
+        },
         LEARNING: {
             "seeds": seeds_table,
             "ablation": ablation_table,
@@ -194,8 +203,51 @@ def switchers_table() -> str:
 
 
 def speed_table() -> str:
-    """Return the benchmark's table and the machine it was measured on."""
-    return str(_read(SPEED)["markdown"])
+    """Return the benchmark's table, its main cases, and the machine it was measured on."""
+    head, *body = _read(SPEED)["table"]
+    kept = [row for row in body if (row[0], row[1]) in _README_CASES and row[2] == "512"]
+    return f"{markdown_table(head, kept)}\n\n{_read(SPEED)['notes']}"
+
+
+def switching_table() -> str:
+    """Return every case of the benchmark and where its time went."""
+    found = _read(SPEED)
+    head, *body = found["table"]
+    phases = list(found["cases"][0]["phases_s"])
+    rows = []
+    for case in found["cases"]:
+        total = sum(case["phases_s"].values())
+        shares = [f"{100 * case['phases_s'][phase] / total:.0f} %" for phase in phases]
+        memory = [
+            f"{case['kv_bytes'] / 2**20:.0f} ({case['kv_bytes_foretold'] / 2**20:.0f})",
+            f"{case['peak_memory_bytes'] / 2**20:.0f}",
+        ]
+        rows.append([case["size"], str(case["batch"]), str(case["max_tokens"]), *shares, *memory])
+    where = ["model", "batch", "tokens", *phases, "KV, MiB (foretold)", "process, MiB"]
+    return f"{markdown_table(head, body)}\n\n{markdown_table(where, rows)}\n\n{found['notes']}"
+
+
+def targets_table() -> str:
+    """Return what was promised and what was measured."""
+    rows = [
+        [
+            one["what"],
+            f"{one['value']:.2f}",
+            f"{one['limit']:.2f}",
+            "" if one["is_met"] else "missed",
+        ]
+        for one in _read(SPEED)["targets"]
+    ]
+    return markdown_table(["promise", "measured", "at most", ""], rows)
+
+
+def records_table() -> str:
+    """Return the single benchmarks' ratios."""
+    rows = [
+        [name.replace("_", " "), f"{one['ratio']:.2f}", f"{one['limit']:.2f}"]
+        for name, one in _read(RECORDS).items()
+    ]
+    return markdown_table(["benchmark", "ratio", "at most"], rows)
 
 
 def scale_table(name: str) -> str:
