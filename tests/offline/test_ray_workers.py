@@ -246,12 +246,12 @@ def test_interrupted_and_killed_it_goes_on_and_leaves_no_process(tmp_path: Path)
         assert process.returncode == code, errors
         if end == signal.SIGINT:
             assert "run the same command again to continue" in errors
-        deadline = time.monotonic() + 60
+        # A killed driver takes the cluster along; Ray's own agents first wait for the head's answer.
+        deadline = time.monotonic() + 180
         while ray_processes(mark) and time.monotonic() < deadline:
             time.sleep(0.5)
         left = [Path(f"/proc/{pid}/cmdline").read_text()[:200] for pid in ray_processes(mark)]
-        # Ray's own agent may outlive a killed driver for a while; it ends by itself.
-        assert [one for one in left if not one.startswith("ray::RuntimeEnvAgent")] == []
+        assert left == []
     with command(*ROLLOUT, "--out", str(out)) as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
