@@ -165,34 +165,37 @@ def _stage_rollouts(staging: _Staging) -> None:
 
 
 def _stage_switch(staging: _Staging) -> None:
-    source, staged, api = staging.source, staging.folder, staging.api
+    source, staged = staging.source, staging.folder
     config = SwitchConfig.load(source)
     _copy_safe(source, staged)
-    specs, licenses = [], set()
-    for spec in config.candidates:
-        model = config.resolve_model(spec.model)
-        if spec.model.startswith(EMBEDDED) and not staging.with_models:
-            licenses.add(_OWN_LICENSE)  # Whoever has this package has the model.
-            specs.append(spec)
-            continue
-        if Path(model).is_dir():
-            specs.append(_bundled(spec, Path(model), staging))
-            continue
-        with load_failures(spec.model, spec.revision):
-            info = api.model_info(spec.model, revision=spec.revision)
-        licenses.add(str(getattr(info.card_data, "license", None) or "unknown"))
-        read = load_tokenizer(spec.model, revision=info.sha).fingerprint
-        specs.append(spec.model_copy(update={"revision": info.sha, "tokenizer": read}))
+    pinned = [_pinned(one, config, staging) for one in config.candidates]
     switcher = config.switcher
     if isinstance(switcher, LMSwitcherSpec):
         switcher = switcher.model_copy(update=ANYWHERE)
-    published = config.with_changes(
-        candidates=tuple(spec.model_copy(update=ANYWHERE) for spec in specs), switcher=switcher
-    )
+    candidates = tuple(spec.model_copy(update=ANYWHERE) for spec, _ in pinned)
+    published = config.with_changes(candidates=candidates, switcher=switcher)
     published.save(staged)
     _stage_reports(staging, config, published)
-    agreed = next(iter(licenses)) if len(licenses) == 1 and "unknown" not in licenses else None
+    licenses = {name for _, name in pinned}
+    agreed = licenses.pop() if len(licenses) == 1 else None
     _set_license(staged, staging.license_name or agreed)
+
+
+def _pinned(
+    spec: CandidateSpec, config: SwitchConfig, staging: _Staging
+) -> tuple[CandidateSpec, str | None]:
+    """Return a candidate as the repo will name it, and its licence, if that is known."""
+    model = config.resolve_model(spec.model)
+    if spec.model.startswith(EMBEDDED):  # Whoever has this package has the model.
+        kept = _bundled(spec, Path(model), staging) if staging.with_models else spec
+        return kept, _OWN_LICENSE
+    if Path(model).is_dir():
+        return _bundled(spec, Path(model), staging), _license_of(Path(model))
+    with load_failures(spec.model, spec.revision):
+        info = staging.api.model_info(spec.model, revision=spec.revision)
+    read = load_tokenizer(spec.model, revision=info.sha).fingerprint
+    pinned = spec.model_copy(update={"revision": info.sha, "tokenizer": read})
+    return pinned, getattr(info.card_data, "license", None)
 
 
 def _stage_reports(staging: _Staging, config: SwitchConfig, published: SwitchConfig) -> None:
@@ -241,19 +244,25 @@ def _copy_safe(source: Path, target: Path) -> None:
         )
 
 
+def _license_of(folder: Path) -> str | None:
+    """Return what the card of a folder says, if it has one."""
+    file = folder / _CARD
+    return ModelCard.load(file).data.get("license") if file.is_file() else None
+
+
 def _set_license(staged: Path, license_name: str | None) -> None:
     """Write the licence into the card.
 
     Raises:
         ConfigError: It is not known.
     """
-    card = ModelCard.load(staged / _CARD) if (staged / _CARD).is_file() else ModelCard("")
-    license_name = license_name or card.data.get("license")
+    license_name = license_name or _license_of(staged)
     if license_name is None:
         raise ConfigError(
             "The card has no licence, and the candidates' is not known or not one and the same.",
             hint="name it: --license apache-2.0 (or another id of https://hf.co/docs/hub/repositories-licenses)",
         )
+    card = ModelCard.load(staged / _CARD) if (staged / _CARD).is_file() else ModelCard("")
     card.data["license"] = license_name
     card.save(staged / _CARD)
 

@@ -195,3 +195,23 @@ def test_a_published_switch_is_run_by_its_name(hub: Hub, online: Path, tmp_path:
         assert refused.exit_code != 0
         assert message in refused.stderr
     assert (pull("user/legs") / "README.md").is_file()
+
+
+def test_the_licence_is_the_one_that_the_candidates_share(
+    hub: Hub, trained: Path, tmp_path: Path
+) -> None:
+    (trained / "README.md").unlink()
+    push(trained, "user/whole", with_models=True)  # The embedded family's own.
+    assert ModelCard(hub.files("models/user/whole")["README.md"].decode()).data.license == (
+        "apache-2.0"
+    )
+    bare = tmp_path / "bare"
+    shutil.copytree(TINY / "aligned", bare)
+    data = json.loads((trained / "switch.json").read_text(encoding="utf-8"))
+    data["candidates"][2]["model"] = str(bare)
+    (trained / "switch.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ConfigError, match="has no licence"):
+        push(trained, "user/mixed", with_models=True)
+    (bare / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
+    push(trained, "user/mixed", with_models=True)
+    assert "models/user/mixed" in hub.heads

@@ -218,8 +218,11 @@ def test_what_cannot_be_pushed_is_refused(
     author: Machine, switch_folder: Path, tmp_path: Path
 ) -> None:
     data = json.loads((switch_folder / "switch.json").read_text(encoding="utf-8"))
-    data["candidates"][0]["model"] = str(TINY / "pretrained")
+    bare = tmp_path / "pretrained"
+    shutil.copytree(TINY / "pretrained", bare)
+    data["candidates"][0]["model"] = str(bare)
     (switch_folder / "switch.json").write_text(json.dumps(data), encoding="utf-8")
+    (switch_folder / "README.md").unlink(missing_ok=True)
     alone = author.run("push", str(switch_folder), "user/legs")
     assert "--with-models" in alone.stderr
     no_license = author.run("push", str(switch_folder), "user/legs", "--with-models")

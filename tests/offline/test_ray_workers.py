@@ -246,7 +246,7 @@ def test_interrupted_and_killed_it_goes_on_and_leaves_no_process(tmp_path: Path)
         assert process.returncode == code, errors
         if end == signal.SIGINT:
             assert "run the same command again to continue" in errors
-        # A killed driver takes the cluster along; Ray's own agents first wait for the head's answer.
+        # A killed driver takes the cluster along; its agents first wait for the head's answer.
         deadline = time.monotonic() + 180
         while ray_processes(mark) and time.monotonic() < deadline:
             time.sleep(0.5)
