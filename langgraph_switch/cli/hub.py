@@ -15,12 +15,11 @@ from rich.table import Table
 from langgraph_switch.cli.screen import Screen
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.hub.plan import DeviceNeed, MemoryPlan, plan_memory, published_sizes
-from langgraph_switch.hub.pull import pull, switch_in
+from langgraph_switch.hub.pull import CARD, pull, switch_in
 from langgraph_switch.offline.provenance import METRICS
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
-_CARD = "README.md"
 
 
 def inspect_switch(source: str, revision: str | None, screen: Screen) -> None:
@@ -50,9 +49,9 @@ def inspect_switch(source: str, revision: str | None, screen: Screen) -> None:
 
 def _show_card(folder: Path, screen: Screen) -> None:
     """Print the licence and the scores that a card tells."""
-    if not (folder / _CARD).is_file():
+    if not (folder / CARD).is_file():
         return
-    data = ModelCard.load(folder / _CARD, ignore_metadata_errors=True).data
+    data = ModelCard.load(folder / CARD, ignore_metadata_errors=True).data
     screen.out.print(f"Licence: {data.get('license') or 'not said'}.")
     for one in data.get("eval_results") or ():
         screen.out.print(_score(one))

@@ -19,6 +19,7 @@ from langgraph_switch.families import family_config, family_names
 from langgraph_switch.prompts.candidate import SwitchWarning
 
 SWITCH = "switch.json"
+CARD = "README.md"
 _ADAPTER = "adapter_config.json"
 _WEIGHTS = "*.safetensors"
 _SAFE = ["*.json", _WEIGHTS, "*.md", "*.jinja", "*.txt", "*.model", "*.parquet", "*.jsonl"]

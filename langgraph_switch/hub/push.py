@@ -26,13 +26,12 @@ from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.models import load_tokenizer
 from langgraph_switch.engines.repos import RepoType
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.hub.pull import SWITCH
-from langgraph_switch.offline.provenance import EVALUATION, METRICS
+from langgraph_switch.hub.licenses import license_of_card, license_of_model, set_license
+from langgraph_switch.hub.pull import CARD, SWITCH
+from langgraph_switch.offline.provenance import DISTILLATION, EVALUATION, METRICS, switch_identity
 from langgraph_switch.offline.work_folder import write_json
 
 _MANIFEST, _MODEL = "manifest.json", "config.json"
-_CARD = "README.md"
-_OWN_LICENSE = "apache-2.0"
 _UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.py", "*.sqlite*", "*.tmp")
 _WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
@@ -131,7 +130,7 @@ def push(  # noqa: PLR0913 - what an upload may be told
 
 def _stage(staging: _Staging) -> RepoType:
     """Put what is to be pushed into a folder of its own, and return what kind of repo it is."""
-    source, staged = staging.source, staging.folder
+    source = staging.source
     if (source / SWITCH).is_file():
         _stage_switch(staging)
         return "model"
@@ -145,8 +144,7 @@ def _stage(staging: _Staging) -> RepoType:
         _stage_rollouts(staging)
         return "dataset"
     if (source / _MODEL).is_file():
-        _copy_safe(source, staged)
-        _set_license(staged, staging.license_name)
+        _stage_model(staging)
         return "model"
     raise ConfigError(
         f"{str(source)!r} holds nothing that can be pushed.",
@@ -160,7 +158,7 @@ def _stage_rollouts(staging: _Staging) -> None:
     for file in sorted(staging.source.glob("shard-*.parquet")):
         shutil.copy2(file, staging.folder)
     manifest = _portable(_read_json(staging.source / _MANIFEST))
-    rollout_card(staging.source, manifest, name=staging.name).save(staging.folder / _CARD)
+    rollout_card(staging.source, manifest, name=staging.name).save(staging.folder / CARD)
     write_json(staging.folder / _MANIFEST, manifest)
 
 
@@ -178,24 +176,49 @@ def _stage_switch(staging: _Staging) -> None:
     _stage_reports(staging, config, published)
     licenses = {name for _, name in pinned}
     agreed = licenses.pop() if len(licenses) == 1 else None
-    _set_license(staged, staging.license_name or agreed)
+    set_license(staged, staging.license_name or agreed)
 
 
 def _pinned(
     spec: CandidateSpec, config: SwitchConfig, staging: _Staging
 ) -> tuple[CandidateSpec, str | None]:
     """Return a candidate as the repo will name it, and its licence, if that is known."""
-    model = config.resolve_model(spec.model)
-    if spec.model.startswith(EMBEDDED):  # Whoever has this package has the model.
-        kept = _bundled(spec, Path(model), staging) if staging.with_models else spec
-        return kept, _OWN_LICENSE
-    if Path(model).is_dir():
-        return _bundled(spec, Path(model), staging), _license_of(Path(model))
+    license_name = license_of_model(spec, config, staging.api)
+    model = Path(config.resolve_model(spec.model))
+    if spec.model.startswith(EMBEDDED) and not staging.with_models:
+        return spec, license_name  # Whoever has this package has the model.
+    if model.is_dir():
+        return _bundled(spec, model, staging), license_name
     with load_failures(spec.model, spec.revision):
-        info = staging.api.model_info(spec.model, revision=spec.revision)
-    read = load_tokenizer(spec.model, revision=info.sha).fingerprint
-    pinned = spec.model_copy(update={"revision": info.sha, "tokenizer": read})
-    return pinned, getattr(info.card_data, "license", None)
+        commit = staging.api.model_info(spec.model, revision=spec.revision).sha
+    read = load_tokenizer(spec.model, revision=commit).fingerprint
+    return spec.model_copy(update={"revision": commit, "tokenizer": read}), license_name
+
+
+def _stage_model(staging: _Staging) -> None:
+    """Stage a plain model; one that was distilled gets the licence of the anchor it was."""
+    source, staged = staging.source, staging.folder
+    _copy_safe(source, staged)
+    license_name = staging.license_name or license_of_card(staged)
+    if (report := _read_json(source / DISTILLATION)) is not None:
+        _stage_distilled(staging, report)
+        config = SwitchConfig.from_dict(report["provenance"]["config"])
+        spec = config.candidate(report["anchor"])
+        license_name = license_name or license_of_model(spec, config, staging.api)
+    set_license(staged, license_name)
+
+
+def _stage_distilled(staging: _Staging, report: dict[str, Any]) -> None:
+    """Stage the report of a distillation, and its card; one that nobody edited gets a new name."""
+    from langgraph_switch.hub.switch_card import title  # noqa: PLC0415 - knows of evaluations
+    from langgraph_switch.offline.distilled_card import distilled_card  # noqa: PLC0415 - so does this
+
+    write_json(staging.folder / DISTILLATION, _portable(report))
+    file = staging.folder / CARD
+    there = ModelCard.load(file) if file.is_file() else None
+    as_made = distilled_card(report, name=title(there))
+    if there is None or there.text.strip() == as_made.text.strip():
+        distilled_card(report, name=staging.name).save(file)
 
 
 def _stage_reports(staging: _Staging, config: SwitchConfig, published: SwitchConfig) -> None:
@@ -209,7 +232,9 @@ def _stage_reports(staging: _Staging, config: SwitchConfig, published: SwitchCon
     folder = staging.evaluation or (source if (source / EVALUATION).is_file() else None)
     scores = None if folder is None else read_evaluation(folder, config)
     card = switch_card(published, source, name=staging.name, evaluation=scores)
-    card.save(staged / _CARD)
+    card.save(staged / CARD)
+    if scores is not None:  # From here on it is of the switch as the repo names it.
+        scores |= {"switch": switch_identity(SwitchConfig.load(staged))}
     for file, report in {EVALUATION: scores, METRICS: _read_json(source / METRICS)}.items():
         if report is not None:
             write_json(staged / file, _portable(report))
@@ -224,7 +249,8 @@ def _bundled(spec: CandidateSpec, model: Path, staging: _Staging) -> CandidateSp
         raise ConfigError(
             f"Candidate {spec.name!r} is a folder of this machine ({str(model)!r}): nobody else "
             "could load it.",
-            hint="push its model first and name its repo, or copy it along with --with-models",
+            hint="push its model first and name its repo, or copy it along: --with-models "
+            "(`with_models=True`)",
         )
     inside = staging.folder / "candidates" / spec.name
     inside.mkdir(parents=True)
@@ -242,29 +268,6 @@ def _copy_safe(source: Path, target: Path) -> None:
             f"{str(source)!r} has pickled weights only, which are never pushed.",
             hint="save them again with save_pretrained, which writes safetensors",
         )
-
-
-def _license_of(folder: Path) -> str | None:
-    """Return what the card of a folder says, if it has one."""
-    file = folder / _CARD
-    return ModelCard.load(file).data.get("license") if file.is_file() else None
-
-
-def _set_license(staged: Path, license_name: str | None) -> None:
-    """Write the licence into the card.
-
-    Raises:
-        ConfigError: It is not known.
-    """
-    license_name = license_name or _license_of(staged)
-    if license_name is None:
-        raise ConfigError(
-            "The card has no licence, and the candidates' is not known or not one and the same.",
-            hint="name it: --license apache-2.0 (or another id of https://hf.co/docs/hub/repositories-licenses)",
-        )
-    card = ModelCard.load(staged / _CARD) if (staged / _CARD).is_file() else ModelCard("")
-    card.data["license"] = license_name
-    card.save(staged / _CARD)
 
 
 def _read_json(file: Path) -> Any:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from langgraph_switch.config import EMBEDDED, SwitchConfig
+from langgraph_switch.config import SwitchConfig
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.offline.provenance import EVALUATION, METRICS, switch_identity
+from langgraph_switch.hub.pull import CARD
+from langgraph_switch.offline.provenance import (
+    EVALUATION,
+    METRICS,
+    data_sets,
+    on_hub,
+    switch_identity,
+)
 from langgraph_switch.offline.switcher_card import candidate_table, switcher_card
 from langgraph_switch.offline.work_folder import differences
 from langgraph_switch.report.table import TRAINED, score_table, verdict
 
-CARD = "README.md"
-_DATASETS = "hf://datasets/"
 _SCORES = re.compile(r"\n*<!-- evaluation -->.*?<!-- end of evaluation -->\n?", re.DOTALL)
 _TASK_TYPE = "text-generation"
 
@@ -73,7 +77,7 @@ def switch_card(
     data = card.data
     data["tags"] = list(dict.fromkeys([*(data.get("tags") or ()), *_TAGS]))
     data["library_name"] = data.get("library_name") or "langgraph-switch"
-    if bases := _on_hub(spec.model for spec in config.candidates):
+    if bases := on_hub(spec.model for spec in config.candidates):
         data["base_model"] = bases
         if len(bases) > 1:  # An adapter of one of several: no one relation holds.
             data.pop("base_model_relation")
@@ -82,7 +86,7 @@ def switch_card(
     if evaluation is not None:
         sources.append(evaluation["task"].get("source"))
         _add_scores(card, evaluation, name)
-    if used := _data_sets(sources):
+    if used := data_sets(sources):
         data["datasets"] = used
     return card
 
@@ -95,7 +99,7 @@ def _begun(
     there = cast("ModelCard", ModelCard.load(file)) if file.is_file() else None
     if metrics is not None:
         local = SwitchConfig.load(folder)
-        as_trained = switcher_card(local, metrics, name=_title(there))
+        as_trained = switcher_card(local, metrics, name=title(there))
         if there is None or there.text.strip() == as_trained.text.strip():
             return switcher_card(config, metrics, name=name)
     if there is not None and there.text.strip():
@@ -105,7 +109,8 @@ def _begun(
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
 
 
-def _title(card: ModelCard | None) -> str:
+def title(card: ModelCard | None) -> str:
+    """Return the heading of a card."""
     found = re.search(r"^# (.+)$", card.text, re.MULTILINE) if card else None
     return found[1] if found else ""
 
@@ -146,18 +151,6 @@ def _read_metrics(folder: Path) -> dict[str, Any] | None:
 
 def _rollouts(metrics: dict[str, Any] | None) -> list[dict[str, Any]]:
     return metrics["provenance"]["rollouts"] if metrics else []
-
-
-def _on_hub(models: Iterable[str]) -> list[str]:
-    """Return the repos among models, each once."""
-    local = ("/", ".", "~", EMBEDDED)
-    return list(dict.fromkeys(one for one in models if not one.startswith(local)))
-
-
-def _data_sets(sources: Iterable[str | None]) -> list[str]:
-    """Return the repos among `hf://datasets/user/name[@revision][#configuration]`."""
-    named = [str(one).removeprefix(_DATASETS) for one in sources if str(one).startswith(_DATASETS)]
-    return list(dict.fromkeys(re.split("[@#]", one)[0] for one in named))
 
 
 _TAGS = ("switch-generation", "model-collaboration", "langgraph-switch")

@@ -25,6 +25,7 @@ from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.errors import ConfigError, InputError
 from langgraph_switch.offline.distilled_card import distilled_card
 from langgraph_switch.offline.events import OnEvent, relay
+from langgraph_switch.offline.provenance import DISTILLATION
 from langgraph_switch.offline.recovery import AFTER, BEFORE, SWITCHED, compare_distilled
 from langgraph_switch.offline.responses import Response, respond
 from langgraph_switch.offline.settings import decisive, digest
@@ -36,7 +37,6 @@ from langgraph_switch.solo import solo
 from langgraph_switch.switch import Switch
 from langgraph_switch.tasks import Example, Task
 
-DISTILLATION = "distillation.json"
 _IGNORED = -100
 _EPOCHS = 4
 _FULL_RATE = 2e-4

@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from langgraph_switch.offline.provenance import data_sets, on_hub
 from langgraph_switch.offline.recovery import AFTER
 from langgraph_switch.report.markdown import markdown_table
 from langgraph_switch.report.table import interval
@@ -21,7 +22,12 @@ def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
         report: What `distillation.json` holds.
         name: What to call the model.
     """
+    candidates = report["provenance"]["config"]["candidates"]
+    base = on_hub(one["model"] for one in candidates if one["name"] == report["anchor"])
+    sources = (report["provenance"]["task"].get("source"), report["test"].get("source"))
     data = ModelCardData(
+        base_model=base or None,
+        datasets=data_sets(sources) or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["switch-generation", "distillation", "langgraph-switch"],
@@ -32,14 +38,15 @@ def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
 
 
 def _result(report: dict[str, Any]) -> EvalResult:
-    test = report["test"]
+    test, score = report["test"], report["scores"][AFTER]
     return EvalResult(
         task_type="text-generation",
         dataset_type=str(test["name"]),
         dataset_name=str(test["name"]),
         dataset_split=str(test["split"]),
         metric_type=str(test["score"]["name"]),
-        metric_value=report["scores"][AFTER]["mean"],
+        metric_value=score["mean"],
+        metric_args={key: score[key] for key in ("n", "low", "high")},
     )
 
 

@@ -8,19 +8,32 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from langgraph_switch._version import __version__
-from langgraph_switch.config import ANYWHERE, HeadSwitcherSpec, LMSwitcherSpec, SwitchConfig
+from langgraph_switch.config import (
+    ANYWHERE,
+    EMBEDDED,
+    HeadSwitcherSpec,
+    LMSwitcherSpec,
+    SwitchConfig,
+)
 from langgraph_switch.offline.settings import decisive
 
 METRICS = "metrics.json"
 """What training leaves beside the switch it made."""
 EVALUATION = "evaluation.json"
 """What an evaluation leaves: every condition's scores, compared."""
+DISTILLATION = "distillation.json"
+"""What a distillation leaves beside the model it made."""
+DATASETS = "hf://datasets/"
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @cache
@@ -33,17 +46,16 @@ def versions(*more: str) -> dict[str, str]:
 def switch_identity(config: SwitchConfig) -> dict[str, Any]:
     """Return what makes a switch this one, so that figures can be told to be of it.
 
-    A switcher's folder counts by its weights, wherever it was moved to; where models are held
+    Models in folders count by their weights, wherever they were moved to; where models are held
     does not count.
     """
     found = decisive(config)
-    switcher = found["switcher"]
-    for part in {"model", "adapter", "head"} & switcher.keys():
-        folder = Path(config.resolve_model(switcher[part]))
-        if folder.is_dir():
-            switcher[part] = f"weights {_weights_digest(folder)}"
-    for spec in (*found["candidates"], switcher):
-        for key in ANYWHERE:
+    for spec in (*found["candidates"], found["switcher"]):
+        for part in {"model", "adapter", "head"} & spec.keys():
+            folder = Path(config.resolve_model(spec[part]))
+            if folder.is_dir():
+                spec[part] = f"weights {_weights_digest(folder)}"
+        for key in (*ANYWHERE, "tokenizer"):  # A tokenizer's fingerprint is a check.
             spec.pop(key, None)
     return found
 
@@ -51,9 +63,28 @@ def switch_identity(config: SwitchConfig) -> dict[str, Any]:
 def _weights_digest(folder: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
+        total.update(_sha256(file))
     return total.hexdigest()[:16]
+
+
+def _sha256(file: Path) -> bytes:
+    blob = file.resolve().name
+    if file.is_symlink() and _SHA256.fullmatch(blob):  # So the Hub's cache calls large files.
+        return bytes.fromhex(blob)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def on_hub(models: Iterable[str]) -> list[str]:
+    """Return the repos among models, each once."""
+    local = ("/", ".", "~", EMBEDDED)
+    return list(dict.fromkeys(one for one in models if not one.startswith(local)))
+
+
+def data_sets(sources: Iterable[str | None]) -> list[str]:
+    """Return the repos among `hf://datasets/user/name[@revision][#configuration]`, each once."""
+    named = [str(one).removeprefix(DATASETS) for one in sources if str(one).startswith(DATASETS)]
+    return list(dict.fromkeys(re.split("[@#]", one)[0] for one in named))
 
 
 def switcher_provenance(config: SwitchConfig) -> dict[str, Any]:

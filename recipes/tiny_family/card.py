@@ -93,6 +93,11 @@ def _solved_by_none(found: dict[str, Any]) -> str:
 
 
 _CARD = """\
+---
+library_name: langgraph-switch
+license: apache-2.0
+---
+
 # The embedded family
 
 Three checkpoints of one training pipeline and a switcher, {parameters} parameters each

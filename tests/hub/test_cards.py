@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from stand_in import Hub
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
 from langgraph_switch import SwitchLLM
@@ -130,6 +131,42 @@ def test_scores_travel_on_with_the_switch_that_they_are_of(
     changed = SwitchLLM(config=llm.config.with_changes(max_tokens=9))
     changed.push_to_hub("user/changed")
     assert "Scores" not in hub.files("models/user/changed")["README.md"].decode()
+
+
+def test_a_switch_that_carries_its_candidates_travels_on_with_its_scores(
+    hub: Hub, trained: Path, evaluation: Path
+) -> None:
+    push(trained, "user/legs", evaluation=evaluation, with_models=True)
+    llm = SwitchLLM.from_pretrained("user/legs")
+    with pytest.raises(ConfigError, match="with_models"):
+        llm.push_to_hub("user/copy")
+    llm.push_to_hub("user/copy", with_models=True)
+    assert "## Scores of whole responses" in hub.files("models/user/copy")["README.md"].decode()
+    again = SwitchLLM.from_pretrained("user/copy")
+    assert again.invoke(QUESTION) == llm.invoke(QUESTION)
+
+
+def test_a_distilled_model_gets_its_anchors_licence(hub: Hub, online: Path, tmp_path: Path) -> None:
+    del online
+    out = tmp_path / "distilled"
+    done(
+        "distill", "--task", "tiny/compose", "--queries", "8", "--questions", "4",
+        "--epochs", "1", "--rows-per-step", "8", "--out", out,
+    )  # fmt: skip
+    done("push", out, "user/model")
+    files = hub.files("models/user/model")
+    card = ModelCard(files["README.md"].decode())
+    report = json.loads((out / "distillation.json").read_text(encoding="utf-8"))
+    score = report["scores"]["distilled anchor"]
+    (told,) = card.data.eval_results or ()
+    assert card.data.license == "apache-2.0"
+    assert card.text.startswith("# user/model")
+    assert (told.metric_value, told.metric_args) == (
+        score["mean"],
+        {"n": 4, "low": score["low"], "high": score["high"]},
+    )
+    assert str(tmp_path) not in files["distillation.json"].decode()
+    assert AutoModelForCausalLM.from_pretrained("user/model").num_parameters() == 988_288
 
 
 def test_an_evaluation_of_something_else_is_refused(trained: Path, evaluation: Path) -> None:
