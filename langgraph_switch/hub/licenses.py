@@ -13,12 +13,15 @@ from langgraph_switch.config import CandidateSpec, SwitchConfig
 from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.hub.pull import CARD, SWITCH
+from langgraph_switch.offline.provenance import on_hub
 
 
 def license_of_model(spec: CandidateSpec, config: SwitchConfig, api: HfApi) -> str | None:
     """Return a candidate's licence, if its card says so, or that of the switch that carries it."""
     folder = Path(config.resolve_model(spec.model))
     if not folder.is_dir():
+        if not on_hub([spec.model]):  # A folder that is gone.
+            return None
         with load_failures(spec.model, spec.revision):
             info = api.model_info(spec.model, revision=spec.revision)
         return getattr(info.card_data, "license", None)

@@ -167,6 +167,11 @@ def test_a_distilled_model_gets_its_anchors_licence(hub: Hub, online: Path, tmp_
     )
     assert str(tmp_path) not in files["distillation.json"].decode()
     assert AutoModelForCausalLM.from_pretrained("user/model").num_parameters() == 988_288
+    anchor = report["provenance"]["config"]["candidates"][2]
+    anchor["model"] = str(tmp_path / "gone")
+    (out / "distillation.json").write_text(json.dumps(report), encoding="utf-8")
+    with pytest.raises(ConfigError, match="has no licence"):
+        push(out, "user/model")
 
 
 def test_an_evaluation_of_something_else_is_refused(trained: Path, evaluation: Path) -> None:
