@@ -5,6 +5,7 @@ Each writes exactly the asked number of tokens per prompt: EOS is never generate
 
 from __future__ import annotations
 
+import copy
 import gc
 import time
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from langgraph_switch import SwitchConfig, SwitchLLM
 from langgraph_switch.engines.memory import kv_bytes_per_token, row_capacity
 from langgraph_switch.engines.models import SharedModel
+from langgraph_switch.engines.packed_linear import pack_linears
 from langgraph_switch.engines.tokenizer import HFTokenizer
 from langgraph_switch.engines.transformers_engine import TransformersEngine
 from langgraph_switch.loop import finish_traces
@@ -79,6 +81,7 @@ class Models:
             name: make_model(size, self.tokenizer, seed=seed + index, device=device)
             for index, name in enumerate((*NAMES, SWITCHER))
         }
+        self._modules_of_ours: dict[str, PreTrainedModel] = {}
         self.num_parameters = num_parameters(self.modules[SWITCHER])
 
     def prompts(self, count: int, *, seed: int) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ class Models:
             name: A candidate, or the switcher.
             kv_cache_bytes: What it may remember; by default enough for every job.
         """
-        module = self.modules[name]
+        module = self._module_of_ours(name)
         tokenizer = HFTokenizer(self.tokenizer)
         default = KV_CACHE_BYTES[module.device.type]
         return TransformersEngine(
@@ -100,6 +103,16 @@ class Models:
             tokenizer,
             kv_cache_bytes=default if kv_cache_bytes is None else kv_cache_bytes,
         )
+
+    def _module_of_ours(self, name: str) -> PreTrainedModel:
+        """Return a module as `ModelPool` has it: packed on a CPU; the others' stays as it is."""
+        if name not in self._modules_of_ours:
+            module = self.modules[name]
+            if module.device.type == "cpu":
+                module = copy.deepcopy(module)
+                pack_linears(module)
+            self._modules_of_ours[name] = module
+        return self._modules_of_ours[name]
 
     def generate_options(self, job: Job) -> dict[str, Any]:
         """Return options of `generate` that mean what `Ours` does."""

@@ -62,7 +62,7 @@ class ModelPool:
         self, ref: ModelRef, key: tuple[str, ...], *, trust_remote_code: bool
     ) -> SharedModel:
         if key not in self._models:
-            self._models[key] = load_shared_model(
+            model = load_shared_model(
                 ref.model,
                 revision=ref.revision,
                 device=ref.device,
@@ -71,6 +71,8 @@ class ModelPool:
                 offload=ref.offload,
                 trust_remote_code=trust_remote_code,
             )
+            model.pack()
+            self._models[key] = model
         return self._models[key]
 
 
