@@ -94,8 +94,10 @@ def _works() -> bool:
     if not all(hasattr(_ops(), one) for one in names):
         return False
     with torch.inference_mode(mode=False), torch.no_grad():
-        generator = torch.Generator().manual_seed(0)
-        linear = nn.Linear(64, 96)
+        generator = torch.Generator().manual_seed(0)  # The caller's random numbers stay theirs.
+        linear = nn.Linear(64, 96, device="meta").to_empty(device="cpu")
+        for one in linear.parameters():
+            one.copy_(torch.randn(one.shape, generator=generator))
         x = torch.randn(2, 3, 64, generator=generator)
         expected = functional.linear(x, linear.weight.clone(), linear.bias)
         return torch.allclose(PackedLinear(linear)(x), expected, atol=_TOLERANCE)

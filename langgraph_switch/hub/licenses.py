@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, ModelInfo
 
 from langgraph_switch.config import CandidateSpec, SwitchConfig
 from langgraph_switch.engines.load_errors import load_failures
@@ -17,14 +17,32 @@ from langgraph_switch.offline.provenance import on_hub
 
 
 def license_of_model(spec: CandidateSpec, config: SwitchConfig, api: HfApi) -> str | None:
-    """Return a candidate's licence, if its card says so, or that of the switch that carries it."""
+    """Return a candidate's licence, if its folder or repo tells it."""
     folder = Path(config.resolve_model(spec.model))
-    if not folder.is_dir():
-        if not on_hub([spec.model]):  # A folder that is gone.
-            return None
-        with load_failures(spec.model, spec.revision):
-            info = api.model_info(spec.model, revision=spec.revision)
-        return getattr(info.card_data, "license", None)
+    if folder.is_dir():
+        return license_of_folder(folder)
+    if not on_hub([spec.model]):  # A folder that is gone.
+        return None
+    return license_of_repo(published(spec, api))
+
+
+def published(spec: CandidateSpec, api: HfApi) -> ModelInfo:
+    """Return what the Hub tells of a candidate's repo.
+
+    Raises:
+        ModelLoadError: The repo cannot be looked at.
+    """
+    with load_failures(spec.model, spec.revision):
+        return api.model_info(spec.model, revision=spec.revision)
+
+
+def license_of_repo(info: ModelInfo) -> str | None:
+    """Return the licence that a repo's card names, if any."""
+    return getattr(info.card_data, "license", None)
+
+
+def license_of_folder(folder: Path) -> str | None:
+    """Return the licence of a model's folder: its card's, or that of the switch that carries it."""
     carriers = [one for one in list(folder.parents)[:2] if (one / SWITCH).is_file()]
     found = [license_of_card(one) for one in (folder, *carriers)]
     return next(filter(None, found), None)

@@ -135,10 +135,19 @@ def published_sizes(repo_id: str, folder: Path, *, token: str | None = None) -> 
         ModelLoadError: The repo cannot be looked at.
     """
     commit = folder.name  # The Hub's cache calls a snapshot so.
-    with load_failures(repo_id, commit):
-        info = HfApi(token=token).model_info(repo_id, revision=commit, files_metadata=True)
+    sizes, _ = _look_up(repo_id, commit, token)
+    return {folder / name: size for name, size in sizes.items()}
+
+
+def _look_up(
+    repo_id: str, revision: str | None, token: str | None
+) -> tuple[dict[str, int], str | None]:
+    """Return the bytes of a repo's weights by their names, and its licence."""
+    with load_failures(repo_id, revision):
+        info = HfApi(token=token).model_info(repo_id, revision=revision, files_metadata=True)
     files = [one for one in info.siblings or () if one.rfilename.endswith(_WEIGHTS)]
-    return {folder / one.rfilename: one.size or 0 for one in files}
+    sizes = {one.rfilename: one.size or 0 for one in files}
+    return sizes, getattr(info.card_data, "license", None)
 
 
 def plan_memory(
@@ -249,11 +258,8 @@ class _Models:
             known = {file: file.stat().st_size for file in folder.glob("*.safetensors")}
             there = {file: size for file, size in self.sizes.items() if file.parent == folder}
             return sum((there | known).values()), None
-        with load_failures(source, revision):
-            api = HfApi(token=self.token)
-            info = api.model_info(source, revision=revision, files_metadata=True)
-        files = [one for one in info.siblings or () if one.rfilename.endswith(_WEIGHTS)]
-        return sum(one.size or 0 for one in files), getattr(info.card_data, "license", None)
+        sizes, license_name = _look_up(source, revision, self.token)
+        return sum(sizes.values()), license_name
 
     def config(self, source: str, revision: str | None) -> dict[str, Any]:
         """Return what a model's `config.json` holds."""

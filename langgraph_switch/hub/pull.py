@@ -17,6 +17,7 @@ from langgraph_switch.engines.repos import RepoType, fetch_repo
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.families import family_config, family_names
 from langgraph_switch.prompts.candidate import SwitchWarning
+from langgraph_switch.tasks.hub import HUB_PREFIX
 
 SWITCH = "switch.json"
 CARD = "README.md"
@@ -24,7 +25,6 @@ _ADAPTER = "adapter_config.json"
 _WEIGHTS = "*.safetensors"
 _SAFE = ["*.json", _WEIGHTS, "*.md", "*.jinja", "*.txt", "*.model", "*.parquet", "*.jsonl"]
 """What is downloaded: data, never pickles or code."""
-_DATASETS = "hf://datasets/"
 
 
 def pull(
@@ -53,8 +53,8 @@ def pull(
     if Path(source).expanduser().is_dir():
         return Path(source).expanduser()
     repo_id = str(source)
-    if repo_id.startswith(_DATASETS):
-        repo_id, repo_type = repo_id.removeprefix(_DATASETS), "dataset"
+    if repo_id.startswith(HUB_PREFIX):
+        repo_id, repo_type = repo_id.removeprefix(HUB_PREFIX), "dataset"
     files = [one for one in _SAFE if with_weights or one != _WEIGHTS]
     return fetch_repo(repo_id, files, revision=revision, repo_type=repo_type, token=token)
 

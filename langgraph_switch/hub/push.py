@@ -26,7 +26,14 @@ from langgraph_switch.engines.load_errors import load_failures
 from langgraph_switch.engines.models import load_tokenizer
 from langgraph_switch.engines.repos import RepoType
 from langgraph_switch.errors import ConfigError
-from langgraph_switch.hub.licenses import license_of_card, license_of_model, set_license
+from langgraph_switch.hub.licenses import (
+    license_of_card,
+    license_of_folder,
+    license_of_model,
+    license_of_repo,
+    published,
+    set_license,
+)
 from langgraph_switch.hub.pull import CARD, SWITCH
 from langgraph_switch.offline.provenance import DISTILLATION, EVALUATION, METRICS, switch_identity
 from langgraph_switch.offline.work_folder import write_json
@@ -171,9 +178,9 @@ def _stage_switch(staging: _Staging) -> None:
     if isinstance(switcher, LMSwitcherSpec):
         switcher = switcher.model_copy(update=ANYWHERE)
     candidates = tuple(spec.model_copy(update=ANYWHERE) for spec, _ in pinned)
-    published = config.with_changes(candidates=candidates, switcher=switcher)
-    published.save(staged)
-    _stage_reports(staging, config, published)
+    renamed = config.with_changes(candidates=candidates, switcher=switcher)
+    renamed.save(staged)
+    _stage_reports(staging, config, renamed)
     licenses = {name for _, name in pinned}
     agreed = licenses.pop() if len(licenses) == 1 else None
     set_license(staged, staging.license_name or agreed)
@@ -183,16 +190,16 @@ def _pinned(
     spec: CandidateSpec, config: SwitchConfig, staging: _Staging
 ) -> tuple[CandidateSpec, str | None]:
     """Return a candidate as the repo will name it, and its licence, if that is known."""
-    license_name = license_of_model(spec, config, staging.api)
     model = Path(config.resolve_model(spec.model))
-    if spec.model.startswith(EMBEDDED) and not staging.with_models:
-        return spec, license_name  # Whoever has this package has the model.
     if model.is_dir():
-        return _bundled(spec, model, staging), license_name
-    with load_failures(spec.model, spec.revision):
-        commit = staging.api.model_info(spec.model, revision=spec.revision).sha
-    read = load_tokenizer(spec.model, revision=commit).fingerprint
-    return spec.model_copy(update={"revision": commit, "tokenizer": read}), license_name
+        # Whoever has this package has the embedded models.
+        is_everywhere = spec.model.startswith(EMBEDDED) and not staging.with_models
+        named = spec if is_everywhere else _bundled(spec, model, staging)
+        return named, license_of_folder(model)
+    info = published(spec, staging.api)
+    read = load_tokenizer(spec.model, revision=info.sha).fingerprint
+    pinned = spec.model_copy(update={"revision": info.sha, "tokenizer": read})
+    return pinned, license_of_repo(info)
 
 
 def _stage_model(staging: _Staging) -> None:
@@ -221,7 +228,7 @@ def _stage_distilled(staging: _Staging, report: dict[str, Any]) -> None:
         distilled_card(report, name=staging.name).save(file)
 
 
-def _stage_reports(staging: _Staging, config: SwitchConfig, published: SwitchConfig) -> None:
+def _stage_reports(staging: _Staging, config: SwitchConfig, renamed: SwitchConfig) -> None:
     """Put the card, and the reports that it was written from, into the staged folder."""
     from langgraph_switch.hub.switch_card import (  # noqa: PLC0415 - knows of evaluations
         read_evaluation,
@@ -231,7 +238,7 @@ def _stage_reports(staging: _Staging, config: SwitchConfig, published: SwitchCon
     source, staged = staging.source, staging.folder
     folder = staging.evaluation or (source if (source / EVALUATION).is_file() else None)
     scores = None if folder is None else read_evaluation(folder, config)
-    card = switch_card(published, source, name=staging.name, evaluation=scores)
+    card = switch_card(renamed, source, name=staging.name, evaluation=scores)
     card.save(staged / CARD)
     if scores is not None:  # From here on it is of the switch as the repo names it.
         scores |= {"switch": switch_identity(SwitchConfig.load(staged))}

@@ -24,6 +24,7 @@ from langgraph_switch.config import (
     SwitchConfig,
 )
 from langgraph_switch.offline.settings import decisive
+from langgraph_switch.tasks.hub import HUB_PREFIX
 
 METRICS = "metrics.json"
 """What training leaves beside the switch it made."""
@@ -31,7 +32,6 @@ EVALUATION = "evaluation.json"
 """What an evaluation leaves: every condition's scores, compared."""
 DISTILLATION = "distillation.json"
 """What a distillation leaves beside the model it made."""
-DATASETS = "hf://datasets/"
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -83,7 +83,9 @@ def on_hub(models: Iterable[str]) -> list[str]:
 
 def data_sets(sources: Iterable[str | None]) -> list[str]:
     """Return the repos among `hf://datasets/user/name[@revision][#configuration]`, each once."""
-    named = [str(one).removeprefix(DATASETS) for one in sources if str(one).startswith(DATASETS)]
+    named = [
+        str(one).removeprefix(HUB_PREFIX) for one in sources if str(one).startswith(HUB_PREFIX)
+    ]
     return list(dict.fromkeys(re.split("[@#]", one)[0] for one in named))
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from langgraph_switch.config import ModelRef
+from langgraph_switch.engines import packed_linear
 from langgraph_switch.engines.base import GenerateRequest
 from langgraph_switch.engines.packed_linear import (
     PackedLinear,
@@ -131,6 +132,13 @@ def test_adapters_of_a_packed_base_write_what_merged_ones_do(tmp_path: Path) -> 
     assert len({str(one) for one in expected}) == 3
     for index in (0, 1, 2, 0, 2):
         assert write(engines[index]) == expected[index]
+
+
+def test_looking_whether_it_works_draws_no_random_number() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert packed_linear._works.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_torchs_own_switch_is_heeded(tmp_path: Path) -> None:

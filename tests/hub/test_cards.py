@@ -94,6 +94,9 @@ def test_shards_are_sent_once(rollouts: Path, hub: Hub, online: Path, tmp_path: 
 
 
 def test_a_published_switch_tells_its_scores(hub: Hub, trained: Path, evaluation: Path) -> None:
+    config = SwitchConfig.load(trained)
+    assert [one.name for one in config.switcher.trained_on] == list(config.names)  # type: ignore[union-attr]
+    assert SwitchLLM(config=config).invoke(QUESTION)
     done("push", trained, "user/legs", "--evaluation", evaluation)
     found = json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8"))
     score = found["analysis"]["conditions"][TRAINED]["score"]
