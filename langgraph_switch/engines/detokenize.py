@@ -12,7 +12,7 @@ from langgraph_switch.engines.tokenizer import Tokenizer
 BROKEN = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT_TOKENS = 16
 _MAX_HELD_TOKENS = 8  # A character has at most 4 bytes, so more held tokens are not one.
-_KEPT_TOKENS = 4
+_KEPT_TOKENS = 4  # As many as a character's bytes.
 
 
 class IncrementalDetokenizer:
@@ -67,7 +67,15 @@ class IncrementalDetokenizer:
     def _clean_start(self, context: Sequence[int]) -> int:
         """Return where to begin reading the context so that no character is cut."""
         latest = max(0, len(context) - _CONTEXT_TOKENS)
-        for start in range(latest, max(0, latest - _KEPT_TOKENS), -1):
-            if not self._tokenizer.decode(context[start:]).startswith(BROKEN):
+        for start in range(latest, max(-1, latest - _KEPT_TOKENS), -1):
+            if self._begins_character(context[start:]):
                 return start
         return latest
+
+    def _begins_character(self, ids: Sequence[int]) -> bool:
+        """Return whether some first tokens are text; their end may cut another character.
+
+        Some tokenizers decode a whole run of bytes to nothing but replacements for one such cut.
+        """
+        first = (self._tokenizer.decode(ids[:count]) for count in range(1, _KEPT_TOKENS + 1))
+        return any(not text.startswith(BROKEN) for text in first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_models import TEMPLATE, byte_tokenizer, merging_tokenizer, metaspace_tokenizer
 
@@ -28,6 +28,7 @@ TEXT = st.text(st.sampled_from("abc the 🙂🙃naïve日本語 \n\t,.<>é"), ma
 
 @pytest.mark.parametrize("name", TOKENIZERS)
 @settings(max_examples=60, deadline=None)
+@example(text="é🙂🙂🙂🙂", cut=17)  # One run of bytes, longer than the context that is read.
 @given(text=TEXT, cut=st.integers(0, 40))
 def test_pieces_add_up_to_the_whole_and_never_show_half_a_character(
     name: str, text: str, cut: int
