@@ -9,54 +9,87 @@ torch.compile does with frozen weights, without compiling. Knows nothing of mode
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from langgraph_switch.engines.few_rows import WeightBlocks, serves_few_rows
+
 _MIN_BYTES = 2**20
 """Below, calling oneDNN costs more than it saves."""
+_MIN_BYTES_FEW_ROWS = 2**18
+"""The same where a few rows need not call it."""
 _TOLERANCE = 1e-4
+
+_Child: TypeAlias = tuple[nn.Module, str, nn.Module]
+"""A layer's parent, its name there, and the layer."""
 
 
 class PackedLinear(nn.Module):
     """A linear layer whose weight is held in oneDNN's order alone.
 
-    One whose weight is somebody else's too, an embedding's, say, stays as it is, so that nothing is
-    held twice; oneDNN then reads it in the plain order.
+    One whose weight is somebody else's too stays as it is, so that nothing is held twice; oneDNN
+    then reads it in the plain order.
     """
 
-    def __init__(self, linear: nn.Linear, *, is_tied: bool = False) -> None:
-        """Take a layer over; unless it is tied, its own weight is emptied until `unpacked`."""
+    def __init__(self, linear: nn.Linear, *, is_shared: bool = False) -> None:
+        """Take a layer over; unless it is shared, its own weight is emptied until `unpacked`."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
-        self._is_tied = is_tied
+        self._is_shared = is_shared
         self._linear = (linear,)  # In a tuple: no submodule, it is out of use.
         weight = linear.weight.detach()
-        self._matrix: Tensor = weight if is_tied else _ops()._reorder_linear_weight(weight)  # noqa: SLF001
-        if not is_tied:
+        self._matrix: Tensor = weight if is_shared else _ops()._reorder_linear_weight(weight)  # noqa: SLF001
+        self.blocks = None if is_shared else WeightBlocks.of(self._matrix, weight)
+        """For a few rows; None where they are no faster by themselves."""
+        if not is_shared:
             linear.weight.data = weight.new_empty(0)
 
     @property
     def weight(self) -> Tensor:
-        """The weight in the plain order, [out, in]; a copy, unless it is tied."""
-        return self._matrix if self._is_tied else self._matrix.to_dense()
+        """The weight in the plain order, [out, in]; a copy, unless it is shared."""
+        return self._matrix if self._is_shared else self._matrix.to_dense()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [..., out] of [..., in]."""
+        if self.blocks is not None and self.blocks.can_serve(x):
+            return self.blocks.product(x, self.bias)
         result: Tensor = _ops()._linear_pointwise(x, self._matrix, self.bias, "none", [], "")  # noqa: SLF001
         return result
 
     def unpacked(self) -> nn.Linear:
         """Return the layer as it was."""
         (linear,) = self._linear
-        if not self._is_tied:
+        if not self._is_shared:
             linear.weight.data = self.weight
         return linear
+
+
+class PackedEmbedding(nn.Module):
+    """An embedding whose weight is the output layer's, where that one is packed."""
+
+    def __init__(self, embedding: nn.Embedding, head: PackedLinear, blocks: WeightBlocks) -> None:
+        super().__init__()
+        self._embedding, self._head = (embedding,), (head,)  # In tuples: no submodules.
+        self._blocks = blocks
+
+    @property
+    def weight(self) -> Tensor:
+        """A copy of the weight in the plain order, [vocabulary, out]."""
+        return self._head[0].weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return [..., out] of [...]."""
+        return self._blocks.look_up(ids)
+
+    def unpacked(self) -> nn.Embedding:
+        """Return the layer, which has its weight back once the output layer has."""
+        return self._embedding[0]
 
 
 def pack_linears(module: nn.Module) -> None:
@@ -68,18 +101,21 @@ def pack_linears(module: nn.Module) -> None:
     if not is_packing_possible():
         return
     holders = Counter(one.data_ptr() for one in _parameters(module))
+    children = list(_children(module))
     with torch.inference_mode(mode=False), torch.no_grad():
-        for parent, name, layer in list(_children(module)):
+        for parent, name, layer in children:
             if type(layer) is nn.Linear and _is_worth_it(layer):
-                is_tied = holders[layer.weight.data_ptr()] > 1
-                setattr(parent, name, PackedLinear(layer, is_tied=is_tied))
+                is_shared = holders[layer.weight.data_ptr()] > 1
+                embedding = _embedding_that_shares(layer, children) if is_shared else None
+                packed = None if embedding is None else _packed_with(embedding, layer)
+                setattr(parent, name, packed or PackedLinear(layer, is_shared=is_shared))
 
 
 def unpack_linears(module: nn.Module) -> None:
     """Undo `pack_linears`."""
     with torch.inference_mode(mode=False), torch.no_grad():
         for parent, name, layer in list(_children(module)):
-            if isinstance(layer, PackedLinear):
+            if isinstance(layer, PackedLinear | PackedEmbedding):
                 setattr(parent, name, layer.unpacked())
 
 
@@ -110,10 +146,41 @@ def _ops() -> Any:
 def _is_worth_it(layer: nn.Linear) -> bool:
     weight = layer.weight
     is_plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
-    return is_plain and weight.nbytes >= _MIN_BYTES
+    min_bytes = _MIN_BYTES_FEW_ROWS if serves_few_rows() else _MIN_BYTES
+    return is_plain and weight.nbytes >= min_bytes
 
 
-def _children(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+def _embedding_that_shares(
+    linear: nn.Linear, children: Sequence[_Child]
+) -> tuple[nn.Module, str, nn.Embedding] | None:
+    """Return the plain embedding that is the only other one to use a layer's weight."""
+    found = [
+        (parent, name, one)
+        for parent, name, one in children
+        if one is not linear and any(own is linear.weight for own in one.parameters(recurse=False))
+    ]
+    if len(found) != 1:
+        return None
+    ((parent, name, embedding),) = found
+    if type(embedding) is not nn.Embedding or embedding.max_norm is not None:
+        return None
+    return None if name == "base_layer" else (parent, name, embedding)  # An adapter's needs more.
+
+
+def _packed_with(
+    child: tuple[nn.Module, str, nn.Embedding], linear: nn.Linear
+) -> PackedLinear | None:
+    """Pack a layer and the embedding that shares its weight; None where that one cannot read it."""
+    packed = PackedLinear(linear)
+    if packed.blocks is None:
+        packed.unpacked()
+        return None
+    parent, name, embedding = child
+    setattr(parent, name, PackedEmbedding(embedding, packed, packed.blocks))
+    return packed
+
+
+def _children(module: nn.Module) -> Iterator[_Child]:
     """Yield every layer with its parent and name, but not what adapters keep by their names."""
     for parent in module.modules():
         if not isinstance(parent, nn.ModuleDict):
