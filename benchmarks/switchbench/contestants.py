@@ -69,6 +69,13 @@ class Run:
     busy_cpu_s: float = 0.0
     switcher_tokens: list[int] = field(default_factory=list)
     """Tokens of every trace's last prompt to the switcher."""
+    kv_bytes_foretold: int = 0
+    """Of all rows at the end, as a plan would say."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """Most bytes of keys and values that the engines held, together."""
+        return sum(clock.peak_kv_bytes for clock in self.clocks.values())
 
 
 class Models:
@@ -226,7 +233,7 @@ class Ours:
                 llm.batch(list(job.prompts), config={"callbacks": [traces]}, seed=job.seed)
         run = watch.run(sum(traces.num_tokens))
         run.speakers = traces.speakers
-        self._read_clocks(run)
+        self._read_clocks(run, job)
         return run
 
     def run_bare(self, job: Job) -> Run:
@@ -240,7 +247,7 @@ class Ours:
             traces = finish_traces(switch, turns)
         run = watch.run(sum(trace.num_tokens for trace in traces))
         run.speakers = [[segment.speaker for segment in trace.segments] for trace in traces]
-        self._read_clocks(run)
+        self._read_clocks(run, job)
         return run
 
     def rates(self, job: Job) -> Rates:
@@ -248,11 +255,12 @@ class Ours:
         return measure_rates(
             self.engines["aligned"].engine,
             max_rows=len(job.prompts),
+            max_context=job.max_tokens,
             sampling=make_config(job).sampling,
             masked=(self._models.tokenizer.eos_token_id,),
         )
 
-    def kv_bytes_foretold(self, job: Job, run: Run) -> int:
+    def _kv_bytes_foretold(self, job: Job, run: Run) -> int:
         """Return what all rows should take at the end of a job, as a plan would say."""
         module = self._models.modules[SWITCHER]
         per_token = kv_bytes_per_token(module.config.to_dict(), element_bytes=module.dtype.itemsize)
@@ -273,9 +281,10 @@ class Ours:
         for engine in self.engines.values():
             engine.reset()
 
-    def _read_clocks(self, run: Run) -> None:
+    def _read_clocks(self, run: Run, job: Job) -> None:
         run.clocks = {name: engine.clock for name, engine in self.engines.items()}
         run.switcher_tokens = self.engines[SWITCHER].read_tokens
+        run.kv_bytes_foretold = self._kv_bytes_foretold(job, run)
         clocks = run.clocks.values()
         run.busy_s = self._busy.wall_s - sum(clock.listening_s for clock in clocks)
         run.busy_cpu_s = self._busy.cpu_s - sum(clock.listening_cpu_s for clock in clocks)

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -22,65 +23,93 @@ from switchbench.probe import Call
 ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 LACKING = (1, 24, 64, 128, 256)
 CONTEXTS = (128, 480)
+LONG_CONTEXTS = (1024, 2048, 4096)
 _STEPS = 12
 _REPEATS = 3
 _LABELS = ((3,), (4,), (5,))
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """Seconds by rows, tokens and context; in between they are interpolated."""
+class Table:
+    """Seconds on a grid; in between they are interpolated linearly, beyond the end continued."""
 
-    rows: tuple[int, ...]
-    first_s: np.ndarray
-    """Of a call's first token, [rows, lacking]."""
-    step_s: np.ndarray
-    """Of every further token of all rows, [rows, contexts]."""
-    label_s: np.ndarray
-    """Of a decision, [rows, lacking]."""
+    axes: tuple[Sequence[float], ...]
+    seconds: np.ndarray
+
+    def at(self, *point: float) -> float:
+        """Return the seconds at a point, one number per axis."""
+        values = self.seconds
+        for axis, place in zip(reversed(self.axes), reversed(point), strict=True):
+            values = _along(axis, values, place)
+        return max(float(values), 0.0)
+
+
+def _along(axis: Sequence[float], values: np.ndarray, place: float) -> np.ndarray:
+    """Interpolate the last dimension away."""
+    if len(axis) == 1:
+        return values[..., 0]
+    left = int(np.clip(np.searchsorted(axis, place) - 1, 0, len(axis) - 2))
+    weight = max(0.0, (place - axis[left]) / (axis[left + 1] - axis[left]))
+    return values[..., left] * (1 - weight) + values[..., left + 1] * weight
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds by rows, tokens to catch up with, and context."""
+
+    first_s: Table
+    """Of a call's first token, by rows, lacking tokens and context."""
+    step_s: Table
+    """Of every further token of all rows, by rows and context."""
+    label_s: Table
+    """Of a decision, by rows, lacking tokens and context."""
 
     def seconds(self, call: Call) -> float:
         """Return what a call should take."""
         if not call.new_tokens:
-            return self._at(self.label_s, LACKING, call.rows, call.lacking)
+            return self.label_s.at(call.rows, call.lacking, call.context - call.lacking)
+        first_s = self.first_s.at(call.rows, call.lacking, call.context - call.lacking)
         middle = call.context + call.new_tokens / 2
-        step_s = self._at(self.step_s, CONTEXTS, call.rows, middle)
-        first_s = self._at(self.first_s, LACKING, call.rows, call.lacking)
-        return first_s + (call.new_tokens - 1) * step_s
+        return first_s + (call.new_tokens - 1) * self.step_s.at(call.rows, middle)
 
     def predict(self, calls: Iterable[Call]) -> float:
         """Return what the calls should take, one after the other."""
         return sum(self.seconds(call) for call in calls)
 
-    def _at(self, table: np.ndarray, columns: Sequence[int], rows: float, column: float) -> float:
-        """Interpolate linearly in both directions; beyond the last column go on as before it."""
-        low, high = columns[-2:]
-        by_row = []
-        for line in table:
-            value = np.interp(column, columns, line)
-            if column > high:
-                value += (column - high) * (line[-1] - line[-2]) / (high - low)
-            by_row.append(max(float(value), 0.0))
-        return float(np.interp(rows, self.rows, by_row))
-
 
 def measure_rates(
-    engine: TransformersEngine, *, max_rows: int, sampling: Sampling, masked: tuple[int, ...] = ()
+    engine: TransformersEngine,
+    *,
+    max_rows: int,
+    max_context: int,
+    sampling: Sampling,
+    masked: tuple[int, ...] = (),
 ) -> Rates:
     """Measure one model alone.
 
     Args:
         engine: Serves the model.
         max_rows: Largest batch that will be asked for.
+        max_context: Tokens of the longest prefix, roughly. Long ones are measured, not continued
+            from short ones: attention's part is small there, and lost in noise.
         sampling: As the switch samples.
         masked: Tokens that the switch never generates.
     """
     rows = (*tuple(n for n in ROWS if n < max_rows), max_rows)
+    long = tuple(n for n in LONG_CONTEXTS if n <= max_context)
     bench = _Bench(engine, sampling, masked)
-    first = np.array([[bench.first_s(r, n) for n in LACKING] for r in rows])
-    step = np.array([[bench.step_s(r, c) for c in CONTEXTS] for r in rows])
-    label = np.array([[bench.label_s(r, n) for n in LACKING] for r in rows])
-    return Rates(rows, first, step, label)
+    calls = (rows, LACKING, (CONTEXTS[0], *long))
+    steps = (rows, (*CONTEXTS, *long))
+    return Rates(
+        first_s=_table(calls, bench.first_s),
+        step_s=_table(steps, bench.step_s),
+        label_s=_table(calls, bench.label_s),
+    )
+
+
+def _table(axes: tuple[tuple[int, ...], ...], measure: Callable[..., float]) -> Table:
+    seconds = [measure(*point) for point in product(*axes)]
+    return Table(axes, np.array(seconds).reshape([len(axis) for axis in axes]))
 
 
 class _Bench:
@@ -93,8 +122,7 @@ class _Bench:
         self._sampling = sampling
         self._masked = masked
 
-    def first_s(self, rows: int, lacking: int) -> float:
-        context = CONTEXTS[0]
+    def first_s(self, rows: int, lacking: int, context: int) -> float:
         return self._median(rows, context, lambda: self._generate(rows, context + lacking, 1))
 
     def step_s(self, rows: int, context: int) -> float:
@@ -102,9 +130,7 @@ class _Bench:
         one = self._median(rows, context, lambda: self._generate(rows, context + 1, 1))
         return (many - one) / _STEPS
 
-    def label_s(self, rows: int, lacking: int) -> float:
-        context = CONTEXTS[0]
-
+    def label_s(self, rows: int, lacking: int, context: int) -> float:
         def decide() -> None:
             self._engine.label_logprobs(
                 [

@@ -52,7 +52,7 @@ def targets(results: Sequence[CaseResult], imports: dict[str, float]) -> list[Ta
             found.append(Target(f"{where}ours / published", ratio, limit))
         ratio = result.ratio_to_predicted()
         found.append(Target(f"{where}ours / predicted", ratio, LIMIT_TO_PREDICTED))
-        foretold = result.kv_bytes / result.num_kv_bytes_foretold
+        foretold = result.kv_bytes / result.kv_bytes_foretold
         found.append(Target(f"{where}KV bytes / foretold", foretold, LIMIT_KV_ERROR))
         if (added_ms := result.overhead_ms_per_segment()) is not None:
             what = f"{where}LangGraph and LangChain, ms per segment"
@@ -197,7 +197,7 @@ def _phase_table(results: Sequence[CaseResult]) -> Table:
             *(f"{one:.2f} s  {100 * one / total:.0f} %" for one in seconds.values()),
             _pair(result.outside_ms_per_segment(), result.outside_ms_per_segment(cpu=True)),
             _pair(result.overhead_ms_per_segment(), result.overhead_ms_per_segment(cpu=True)),
-            f"{result.kv_bytes / 2**20:.0f} ({result.num_kv_bytes_foretold / 2**20:.0f})",
+            f"{result.kv_bytes / 2**20:.0f} ({result.kv_bytes_foretold / 2**20:.0f})",
             f"{result.peak_memory_bytes / 2**20:.0f}",
         )
     return table

@@ -65,7 +65,6 @@ class CaseResult:
     """Runs of the switch without LangGraph and LangChain; at batch 1 only."""
     rates: list[Rates] = field(default_factory=list)
     """The machine's rates, measured again for every pair."""
-    num_kv_bytes_foretold: int = 0
     peak_memory_bytes: int = 0
     """Of the process so far, weights of all contestants included."""
 
@@ -150,7 +149,7 @@ class CaseResult:
             "langgraph_langchain_ms_per_segment": self.overhead_ms_per_segment(),
             "langgraph_langchain_cpu_ms_per_segment": self.overhead_ms_per_segment(cpu=True),
             "kv_bytes": self.kv_bytes,
-            "kv_bytes_foretold": self.num_kv_bytes_foretold,
+            "kv_bytes_foretold": self.kv_bytes_foretold,
             "peak_memory_bytes": self.peak_memory_bytes,
             "runs": {name: [_figures(run) for run in runs] for name, runs in self.runs.items()},
             "bare_runs": [_figures(run) for run in self.bare_runs],
@@ -159,10 +158,16 @@ class CaseResult:
     @property
     def kv_bytes(self) -> int:
         """Most bytes of keys and values that the switch held, all engines together."""
-        return max(
-            sum(clock.peak_kv_bytes for clock in run.clocks.values())
-            for run in self.runs[Ours.name]
-        )
+        return self._run_that_held_most.kv_bytes
+
+    @property
+    def kv_bytes_foretold(self) -> int:
+        """What the same run should have held, by who spoke in it."""
+        return self._run_that_held_most.kv_bytes_foretold
+
+    @property
+    def _run_that_held_most(self) -> Run:
+        return max(self.runs[Ours.name], key=lambda run: run.kv_bytes / run.kv_bytes_foretold)
 
 
 def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -> CaseResult:
@@ -196,7 +201,6 @@ def measure(models: Models, case: Case, job: Job, tell: Callable[[str], None]) -
             if bare.speakers != schedule:
                 raise RuntimeError("without LangGraph the switch took other turns")
             result.bare_runs.append(bare)
-    result.num_kv_bytes_foretold = ours.kv_bytes_foretold(job, result.runs[Ours.name][-1])
     result.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return result
 
