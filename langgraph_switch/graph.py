@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Checkpointer, StreamWriter
+from langgraph.types import Checkpointer, Command, StreamWriter
 
 from langgraph_switch.config import SwitchConfig
 from langgraph_switch.context import MakeSwitch, SwitchContext, SwitchVariants, with_defaults
@@ -47,9 +47,11 @@ from langgraph_switch.trace import Segment, Trace
 
 _T = TypeVar("_T")
 SwitchGraph: TypeAlias = CompiledStateGraph[SwitchState, SwitchContext, SwitchInput, SwitchOutput]
-_Node: TypeAlias = Callable[[SwitchState, Runtime[SwitchContext]], dict[str, Any]]
+_Step: TypeAlias = dict[str, Any] | Command[Any]
+"""What a node changes, and where to go on if no edge says so."""
+_Node: TypeAlias = Callable[[SwitchState, Runtime[SwitchContext]], _Step]
 _AwaitedNode: TypeAlias = Callable[
-    [SwitchState, Runtime[SwitchContext]], Coroutine[Any, Any, dict[str, Any]]
+    [SwitchState, Runtime[SwitchContext]], Coroutine[Any, Any, _Step]
 ]
 
 DECIDE, APPEND, PREPARE = "decide", "append", "prepare"
@@ -90,20 +92,19 @@ def build_graph(
     names = switch.config.names if isinstance(switch, Switch) else names or ()
     nodes = _Nodes(load, tells_text=tells_text)
 
-    def add(name: str, node: _Node) -> None:
-        graph.add_node(name, node if threads is None else _awaited(node, threads))  # type: ignore[call-overload]
+    def add(name: str, node: _Node, goto: Sequence[str] = ()) -> None:
+        action: Any = node if threads is None else _awaited(node, threads)
+        graph.add_node(name, action, destinations=tuple(goto) or None)
 
+    # Who says where to go on by a command costs less than an edge that reads the state again.
     add(PREPARE, nodes.prepare)
-    add(DECIDE, nodes.decide)
-    add(APPEND, nodes.append)
+    add(DECIDE, nodes.decide, goto=[generate_node(name) for name in names])
+    add(APPEND, nodes.append, goto=[DECIDE, END])
     graph.add_edge(START, PREPARE)
     graph.add_edge(PREPARE, DECIDE)
-    speakers = {name: generate_node(name) for name in names}
-    for name, node in speakers.items():
-        add(node, nodes.generate(name))
-        graph.add_edge(node, APPEND)
-    graph.add_conditional_edges(DECIDE, _route_to_speakers(speakers), list(speakers.values()))
-    graph.add_conditional_edges(APPEND, nodes.route_on, [DECIDE, END])
+    for name in names:
+        add(generate_node(name), nodes.generate(name))
+        graph.add_edge(generate_node(name), APPEND)
     return graph.compile(checkpointer=checkpointer, name="switch")
 
 
@@ -114,7 +115,7 @@ def _awaited(node: _Node, threads: Executor) -> _AwaitedNode:
     nothing of it comes into the engines later on.
     """
 
-    async def call(state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
+    async def call(state: SwitchState, runtime: Runtime[SwitchContext]) -> _Step:
         work = threads.submit(contextvars.copy_context().run, node, state, runtime)
         done = asyncio.wrap_future(work)
         try:
@@ -170,7 +171,7 @@ class _Nodes:
             "traces": [beginning],
         }
 
-    def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
+    def decide(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> Command[Any]:
         """Choose the next speaker of every live trace."""
         switch = self._variants.switch(runtime.context)
         live = _live_traces(state, switch.config)
@@ -179,7 +180,11 @@ class _Nodes:
         for (index, trace), decision in zip(live, decisions, strict=True):
             runtime.stream_writer(decision_event(index, trace, decision))
         pairs = zip(live, decisions, strict=True)
-        return {"decisions": [{"index": i} | asdict(decision) for (i, _), decision in pairs]}
+        chosen = {decision.speaker for decision in decisions}
+        return Command(
+            update={"decisions": [{"index": i} | asdict(decision) for (i, _), decision in pairs]},
+            goto=[generate_node(name) for name in switch.config.names if name in chosen],
+        )
 
     def generate(self, speaker: str) -> _Node:
         """Return the node in which one candidate writes all the segments it was chosen for."""
@@ -218,7 +223,7 @@ class _Nodes:
 
         return generate
 
-    def append(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> dict[str, Any]:
+    def append(self, state: SwitchState, runtime: Runtime[SwitchContext]) -> Command[Any]:
         """Append what was written, end what has ended, and free its rows."""
         switch, writer = self._variants.switch(runtime.context), runtime.stream_writer
         updates: list[TraceUpdate] = []
@@ -244,19 +249,9 @@ class _Nodes:
             ended_rows.append(_row(state, index))
             writer(EndEvent(type="end", trace=index, data=trace.to_json()))
         switch.release(ended_rows)
-        return {"traces": updates, "decisions": []}
-
-    def route_on(self, state: SwitchState) -> str:
-        """Go on while a trace is in progress."""
-        return END if all(trace["finish_reason"] for trace in state["traces"]) else DECIDE
-
-
-def _route_to_speakers(speakers: dict[str, str]) -> Callable[[SwitchState], Sequence[str]]:
-    def route_to_speakers(state: SwitchState) -> Sequence[str]:
-        chosen = {decision["speaker"] for decision in state["decisions"]}
-        return [node for name, node in speakers.items() if name in chosen]
-
-    return route_to_speakers
+        num_ended = len(ended_rows) + sum(bool(one["finish_reason"]) for one in state["traces"])
+        goto = END if num_ended == len(state["traces"]) else DECIDE
+        return Command(update={"traces": updates, "decisions": []}, goto=goto)
 
 
 def _live_traces(state: SwitchState, config: SwitchConfig) -> list[tuple[int, Trace]]:
