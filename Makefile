@@ -13,7 +13,7 @@ demo: $(INSTALLED)  ## checkpoints take turns on a few questions, in colour
 	$(BIN)/langgraph-switch demo
 
 test: $(INSTALLED)  ## the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-browser: $(INSTALLED)  ## the playground in headless Chromium
 	command -v chromium >/dev/null || $(BIN)/playwright install chromium || true

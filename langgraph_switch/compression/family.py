@@ -20,6 +20,7 @@ from langgraph_switch.compression.adapter import Adapter, Bounds, express
 from langgraph_switch.compression.moments import input_moments
 from langgraph_switch.config import CandidateSpec, SwitchConfig
 from langgraph_switch.engines.models import SharedModel, load_shared_model
+from langgraph_switch.engines.packed_linear import weight_storages
 from langgraph_switch.errors import ConfigError
 from langgraph_switch.loop import finish_traces
 from langgraph_switch.offline.responses import fresh_trace
@@ -157,11 +158,9 @@ def family_moments(
 
 def weight_bytes(models: Sequence[SharedModel]) -> int:
     """Return the bytes of weights that models hold, shared ones once."""
-    storages = {
-        parameter.untyped_storage().data_ptr(): parameter.untyped_storage().nbytes()
-        for model in models
-        for parameter in model.module.parameters()
-    }
+    storages: dict[int, int] = {}
+    for model in models:
+        storages |= weight_storages(model.module)
     return sum(storages.values())
 
 

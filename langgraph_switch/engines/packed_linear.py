@@ -55,6 +55,14 @@ class PackedLinear(nn.Module):
         """The weight in the plain order, [out, in]; a copy, unless it is shared."""
         return self._matrix if self._is_shared else self._matrix.to_dense()
 
+    @property
+    def storage(self) -> tuple[int, int]:
+        """What tells the memory that holds the weight from any other, and its bytes."""
+        if self._is_shared:
+            whole = self._matrix.untyped_storage()
+            return whole.data_ptr(), whole.nbytes()
+        return id(self), self.in_features * self.out_features * self._matrix.element_size()
+
     def forward(self, x: Tensor) -> Tensor:
         """Return [..., out] of [..., in]."""
         if self.blocks is not None and self.blocks.can_serve(x):
@@ -117,6 +125,16 @@ def unpack_linears(module: nn.Module) -> None:
         for parent, name, layer in list(_children(module)):
             if isinstance(layer, PackedLinear | PackedEmbedding):
                 setattr(parent, name, layer.unpacked())
+
+
+def weight_storages(module: nn.Module) -> dict[int, int]:
+    """Return the bytes of all memory that holds a module's weights, by what holds them."""
+    storages = {
+        one.untyped_storage().data_ptr(): one.untyped_storage().nbytes()
+        for one in module.parameters()
+    }
+    packed = (one for one in module.modules() if isinstance(one, PackedLinear))
+    return storages | dict(one.storage for one in packed)
 
 
 def is_packing_possible() -> bool:

@@ -24,6 +24,7 @@ from langgraph_switch.engines.packed_linear import (
     is_packing_possible,
     pack_linears,
     unpack_linears,
+    weight_storages,
 )
 from langgraph_switch.engines.pool import ModelPool
 from langgraph_switch.engines.transformers_engine import TransformersEngine
@@ -126,6 +127,7 @@ def test_large_weights_are_packed_and_held_once(is_tied: bool) -> None:
         is_packed = isinstance(embedding, PackedEmbedding)
         assert is_packed == serves_few_rows()
         assert is_packed or head.weight.data_ptr() == embedding.weight.data_ptr()
+    assert sum(weight_storages(model).values()) == sum(one.nbytes for one in before.values())
     assert model.num_parameters() < sum(one.numel() for one in before.values()) / 3  # Held once.
     unpack_linears(model)
     assert packed_layers(model) == []
