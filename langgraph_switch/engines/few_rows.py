@@ -3,7 +3,7 @@
 oneDNN's order is columns in blocks of 64, each block [in, 64]. OpenBLAS, which numpy brings along,
 has kernels for such small products that read a block once and ahead of time: twice as fast as MKL
 and oneDNN with one row, and no slower up to sixteen (`benchmarks/LOG.md`). They run in the calling
-thread alone, so they serve where torch has one thread. Both read the same memory.
+thread alone, so they serve where torch has one thread or two. Both read the same memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 _WIDTH = 64
-_MAX_ROWS = 16
+_MAX_ROWS = {1: 16, 2: 4}
+"""By threads of torch; more of them read memory faster together than one by itself."""
 _MAX_PRODUCT = 100**3
 """Rows x inputs x width from which OpenBLAS has no small kernel; and then it is slow."""
 
@@ -56,9 +57,9 @@ class WeightBlocks:
         return cls(matrix, blocks, num_out)
 
     def can_serve(self, x: Tensor) -> bool:
-        """Return whether these are few enough rows, and torch computes with one thread."""
+        """Return whether these are few enough rows for the threads that torch has."""
         num_rows = x.numel() // self._blocks.shape[1]
-        return 0 < num_rows <= _MAX_ROWS and torch.get_num_threads() == 1
+        return 0 < num_rows <= _MAX_ROWS.get(torch.get_num_threads(), 0)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return x @ weight.T + bias, [..., out] of [..., in]."""
@@ -90,8 +91,8 @@ class WeightBlocks:
 
 
 def serves_few_rows() -> bool:
-    """Return whether blocks would be used here: numpy has the kernels, and torch has one thread."""
-    return torch.get_num_threads() == 1 and _has_small_kernels()
+    """Return whether blocks would be used here: numpy has the kernels, and torch few threads."""
+    return torch.get_num_threads() in _MAX_ROWS and _has_small_kernels()
 
 
 @cache
