@@ -30,7 +30,7 @@ class WeightBlocks:
     def __init__(self, matrix: Tensor, blocks: np.ndarray[Any, Any], out_features: int) -> None:
         self._matrix = matrix  # Owns the memory.
         self._blocks = blocks  # [blocks, in, 64]
-        self._out_features = out_features
+        self._num_in, self._num_out = int(blocks.shape[1]), out_features
 
     @classmethod
     def of(cls, matrix: Tensor, weight: Tensor) -> Self | None:
@@ -58,7 +58,7 @@ class WeightBlocks:
 
     def can_serve(self, x: Tensor) -> bool:
         """Return whether these are few enough rows for the threads that torch has."""
-        num_rows = x.numel() // self._blocks.shape[1]
+        num_rows = x.numel() // self._num_in
         return 0 < num_rows <= _MAX_ROWS.get(torch.get_num_threads(), 0)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,7 +70,7 @@ class WeightBlocks:
             rows = np.concatenate((rows, rows[-1:]))
         products = self._products(rows)
         columns = products.transpose(1, 0, 2)[:num_rows].reshape(num_rows, -1)
-        product = torch.from_numpy(columns[:, : self._out_features]).reshape(*shape, -1)
+        product = torch.from_numpy(columns[:, : self._num_out]).reshape(*shape, -1)
         return product if bias is None else product.add_(bias)
 
     def _products(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -102,5 +102,5 @@ def _has_small_kernels() -> bool:
     if not all(hasattr(torch.ops.mkldnn, one) for one in names):
         return False
     built_with: Any = np.show_config(mode="dicts")
-    blas = built_with["Build Dependencies"]["blas"]["name"]
+    blas = built_with.get("Build Dependencies", {}).get("blas", {}).get("name", "")
     return "openblas" in blas and torch.backends.cpu.get_cpu_capability() == "AVX512"
