@@ -85,8 +85,15 @@ class WeightBlocks:
         return products
 
     def look_up(self, ids: Tensor) -> Tensor:
-        """Return the plain weight's rows, [..., in] of [...]."""
-        block, column = np.divmod(ids.numpy(), _WIDTH)
+        """Return the plain weight's rows, [..., in] of [...].
+
+        Raises:
+            IndexError: There is no such row.
+        """
+        wanted = ids.numpy()
+        if ((wanted < 0) | (wanted >= self._num_out)).any():
+            raise IndexError(f"index out of range: the weight has {self._num_out} rows")
+        block, column = np.divmod(wanted, _WIDTH)
         return torch.from_numpy(self._blocks[block, :, column])
 
 

@@ -25,10 +25,10 @@ from langgraph_switch.offline.provenance import (
 )
 from langgraph_switch.offline.switcher_card import candidate_table, switcher_card
 from langgraph_switch.offline.work_folder import differences
+from langgraph_switch.report.card_result import card_result
 from langgraph_switch.report.table import TRAINED, score_table, verdict
 
 _SCORES = re.compile(r"\n*<!-- evaluation -->.*?<!-- end of evaluation -->\n?", re.DOTALL)
-_TASK_TYPE = "text-generation"
 
 
 def read_evaluation(folder: Path, config: SwitchConfig) -> dict[str, Any]:
@@ -118,14 +118,8 @@ def title(card: ModelCard | None) -> str:
 def _add_scores(card: ModelCard, evaluation: dict[str, Any], name: str) -> None:
     analysis, about, task = evaluation["analysis"], evaluation["about"], evaluation["task"]
     score = analysis["conditions"][TRAINED]["score"]
-    result = EvalResult(
-        task_type=_TASK_TYPE,
-        dataset_type=str(task["name"]),
-        dataset_name=str(task["name"]),
-        dataset_split=str(task["split"]),
-        metric_type=str(about["score"]),
-        metric_value=score["mean"],
-        metric_args={key: score[key] for key in ("n", "low", "high")},
+    result = card_result(
+        score, metric=str(about["score"]), data_set=str(task["name"]), split=str(task["split"])
     )
     data = cast("ModelCardData", card.data)
     kept = [one for one in data.eval_results or [] if _kind(one) != _kind(result)]

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from langgraph_switch.offline.provenance import data_sets, on_hub
 from langgraph_switch.offline.recovery import AFTER
+from langgraph_switch.report.card_result import card_result
 from langgraph_switch.report.markdown import markdown_table
 from langgraph_switch.report.table import interval
 
@@ -38,15 +39,12 @@ def distilled_card(report: dict[str, Any], *, name: str) -> ModelCard:
 
 
 def _result(report: dict[str, Any]) -> EvalResult:
-    test, score = report["test"], report["scores"][AFTER]
-    return EvalResult(
-        task_type="text-generation",
-        dataset_type=str(test["name"]),
-        dataset_name=str(test["name"]),
-        dataset_split=str(test["split"]),
-        metric_type=str(test["score"]["name"]),
-        metric_value=score["mean"],
-        metric_args={key: score[key] for key in ("n", "low", "high")},
+    test = report["test"]
+    return card_result(
+        report["scores"][AFTER],
+        metric=str(test["score"]["name"]),
+        data_set=str(test["name"]),
+        split=str(test["split"]),
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from langgraph_switch.config import EMBEDDED, SwitchConfig
+from langgraph_switch.report.card_result import card_result
 from langgraph_switch.report.markdown import markdown_table
 
 
@@ -43,15 +44,12 @@ def _results(report: dict[str, Any], name: str) -> dict[str, Any]:
     if not report["metrics"]["n"]:
         return {}
     task = str(report["provenance"]["rollouts"][-1]["task"].get("name", "rollouts"))
-    accuracy = report["metrics"]["accuracy"]
-    result = EvalResult(
-        task_type="text-generation",
-        dataset_type=task,
-        dataset_name=f"{task}, held-out rows of rollouts",
-        metric_type="accuracy",
+    result = card_result(
+        report["metrics"]["accuracy"],
+        metric="accuracy",
         metric_name="a best candidate is chosen",
-        metric_value=accuracy["mean"],
-        metric_args={key: accuracy[key] for key in ("n", "low", "high") if key in accuracy},
+        data_set=task,
+        data_set_name=f"{task}, held-out rows of rollouts",
     )
     return {"model_name": name, "eval_results": [result]}
 

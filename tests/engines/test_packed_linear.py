@@ -191,6 +191,14 @@ def test_many_threads_leave_a_few_rows_to_torch(how: str) -> None:
             assert served == [*range(1, most + 1)]
 
 
+@pytest.mark.parametrize("wrong", [-1, 1100, 1130, 2000])
+def test_a_token_that_is_none_is_refused_as_before(wrong: int) -> None:
+    model = random_model(**LARGE, tie_word_embeddings=True)
+    pack_linears(model)
+    with pytest.raises(IndexError, match="out of range"):
+        model(torch.tensor([[5, wrong]]))
+
+
 def test_another_order_of_the_weights_is_noticed() -> None:
     linear = nn.Linear(640, 512)
     matrix = PackedLinear(copy.deepcopy(linear))._matrix
