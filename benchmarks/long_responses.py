@@ -3,7 +3,7 @@
 One response of 4,096 tokens by three random-weight llamas in turns, and one by `generate()`; the
 time per token of the last quarter against the first, ours against theirs.
 
-    python benchmarks/long_responses.py --keep     # about 3 minutes with one thread
+    python benchmarks/long_responses.py --keep     # about 6 minutes with one thread
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=list(SIZES), default="5M")
     parser.add_argument("--tokens", type=int, default=TOKENS)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--keep", action="store_true", help="write the figures into records.json")
     args = parser.parse_args()
     machine = set_threads(1, pin=True)
@@ -59,11 +59,21 @@ def main() -> None:
     job = Job(prompts, args.tokens, segment_tokens=50, greedy=False, seed=1)
     llm = SwitchLLM(config=make_config(job), engines=Ours(models).engines)
     llm.invoke(prompts[0], max_tokens=60)
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for pair in range(args.pairs):
-        plain, ours = plain_growth(models, job), our_growth(llm, prompts[0], seed=pair)
-        pairs.append({"generate": plain, "ours": ours, "ratio": ours / plain})
-        print(f"pair {pair + 1}: last / first quarter: generate() {plain:.2f}, ours {ours:.2f}")
+        plain, ours = plain_quarters(models, job), our_quarters(llm, prompts[0], seed=pair)
+        pairs.append(
+            {
+                "generate_ms_per_token": plain,
+                "ours_ms_per_token": ours,
+                "ratio": (ours[1] / ours[0]) / (plain[1] / plain[0]),
+            }
+        )
+        for name, (first, last) in (("generate()", plain), ("ours", ours)):
+            print(
+                f"pair {pair + 1}: {name} {first:.2f} -> {last:.2f} ms per token, "
+                f"x {last / first:.2f}, + {last - first:.2f}"
+            )
     ratio = statistics.median(pair["ratio"] for pair in pairs)
     print(f"growth, ours / generate(): {ratio:.2f} (at most {LIMIT})")
     if args.keep:
@@ -71,18 +81,18 @@ def main() -> None:
         keep("long_responses", found | {"limit": LIMIT, "machine": machine})
 
 
-def plain_growth(models: Models, job: Job) -> float:
-    """Return `generate()`'s time per token in the last quarter over that in the first."""
+def plain_quarters(models: Models, job: Job) -> tuple[float, float]:
+    """Return `generate()`'s milliseconds per token in the first quarter and in the last."""
     times = _Times()
     inputs = models.tokenizer([f"{job.prompts[0]}\n"], return_tensors="pt")
     generate: Any = models.modules["aligned"].generate
     options = models.generate_options(job) | {"streamer": times}
     generate(inputs["input_ids"], max_new_tokens=job.max_tokens, **options)
     taken = [after - before for before, after in zip(times.seen, times.seen[1:], strict=False)]
-    return _growth([(seconds, 1) for seconds in taken[-job.max_tokens :]])
+    return _quarters([(seconds, 1) for seconds in taken[-job.max_tokens :]])
 
 
-def our_growth(llm: SwitchLLM, prompt: str, *, seed: int) -> float:
+def our_quarters(llm: SwitchLLM, prompt: str, *, seed: int) -> tuple[float, float]:
     """Return the same of a switched response: decisions, hand-overs and all."""
     seen = [time.perf_counter()]
     trace = None
@@ -100,17 +110,16 @@ def our_growth(llm: SwitchLLM, prompt: str, *, seed: int) -> float:
         raise RuntimeError("the response did not end")
     taken = [after - before for before, after in itertools.pairwise(seen)]
     sizes = [len(segment.token_ids) for segment in trace.segments]
-    return _growth(list(zip(taken, sizes, strict=True)))
+    return _quarters(list(zip(taken, sizes, strict=True)))
 
 
-def _growth(parts: list[tuple[float, int]]) -> float:
+def _quarters(parts: list[tuple[float, int]]) -> tuple[float, float]:
     quarter = len(parts) // 4
-    first, last = parts[:quarter], parts[-quarter:]
-    return _per_token(last) / _per_token(first)
+    return _ms_per_token(parts[:quarter]), _ms_per_token(parts[-quarter:])
 
 
-def _per_token(parts: list[tuple[float, int]]) -> float:
-    return sum(seconds for seconds, _ in parts) / sum(tokens for _, tokens in parts)
+def _ms_per_token(parts: list[tuple[float, int]]) -> float:
+    return 1e3 * sum(seconds for seconds, _ in parts) / sum(tokens for _, tokens in parts)
 
 
 if __name__ == "__main__":

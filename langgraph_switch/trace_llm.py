@@ -69,7 +69,7 @@ class TraceLLM(LoadsSwitch, BaseLLM):
         options = {key: kwargs[key] for key in _CALL_OPTIONS if key in kwargs}
         if not options:
             return self, kwargs
-        _ = self._runs  # A copy has what is loaded before it is made.
+        _ = self._runs, self._serialized  # A copy has what is there before it is made.
         bound = super().model_copy()
         bound._options = self._options | options  # noqa: SLF001
         return bound, {key: value for key, value in kwargs.items() if key not in options}

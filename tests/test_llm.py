@@ -8,6 +8,7 @@ import pytest
 import torch
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.load import dumpd
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import RunnableLambda
@@ -292,6 +293,19 @@ class AsyncRecorder(AsyncCallbackHandler):
 
     async def on_llm_new_token(self, token: str, **_: Any) -> None:
         self.text += token
+
+
+def test_a_call_with_options_is_described_as_the_llm_is() -> None:
+    described: list[Any] = []
+
+    class Descriptions(BaseCallbackHandler):
+        def on_llm_start(self, serialized: Any, *_: Any, **__: Any) -> None:
+            described.append(serialized)
+
+    llm = distinct()
+    llm.invoke("hello", {"callbacks": [Descriptions()]}, seed=1)
+    llm.invoke("hello", {"callbacks": [Descriptions()]})
+    assert described == [dumpd(llm), dumpd(llm)]
 
 
 async def test_callbacks_hear_of_tokens_and_not_of_the_machines_steps() -> None:
