@@ -7,7 +7,7 @@ segment and decides by free text; (c) `SwitchLLM` through LangChain and LangGrap
 measures this machine's rates for one model and predicts (c) from them (`switchbench/cost_model`).
 Downloads nothing.
 
-    python benchmarks/switching.py              # about 20 minutes with one thread
+    python benchmarks/switching.py              # about 40 minutes with one thread
     python benchmarks/switching.py --quick      # under 2 minutes, 200 tokens, no large batch
     python benchmarks/switching.py --json results.json --markdown --check
     python benchmarks/switching.py --device cuda     # random-weight llamas of 1 B and 8 B, bfloat16

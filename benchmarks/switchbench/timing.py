@@ -157,16 +157,16 @@ class CaseResult:
 
     @property
     def kv_bytes(self) -> int:
-        """Most bytes of keys and values that the switch held, all engines together."""
-        return self._run_that_held_most.kv_bytes
+        """Bytes of keys and values that the run furthest above its forecast held at its peak."""
+        return self._furthest_above_forecast.kv_bytes
 
     @property
     def kv_bytes_foretold(self) -> int:
         """What the same run should have held, by who spoke in it."""
-        return self._run_that_held_most.kv_bytes_foretold
+        return self._furthest_above_forecast.kv_bytes_foretold
 
     @property
-    def _run_that_held_most(self) -> Run:
+    def _furthest_above_forecast(self) -> Run:
         return max(self.runs[Ours.name], key=lambda run: run.kv_bytes / run.kv_bytes_foretold)
 
 

@@ -113,10 +113,10 @@ def pack_linears(module: nn.Module) -> None:
     with torch.inference_mode(mode=False), torch.no_grad():
         for parent, name, layer in children:
             if type(layer) is nn.Linear and _is_worth_it(layer):
-                is_shared = holders[layer.weight.data_ptr()] > 1
-                embedding = _embedding_that_shares(layer, children) if is_shared else None
+                num_others = holders[layer.weight.data_ptr()] - 1
+                embedding = _embedding_that_shares(layer, children) if num_others == 1 else None
                 packed = None if embedding is None else _packed_with(embedding, layer)
-                setattr(parent, name, packed or PackedLinear(layer, is_shared=is_shared))
+                setattr(parent, name, packed or PackedLinear(layer, is_shared=num_others > 0))
 
 
 def unpack_linears(module: nn.Module) -> None:
@@ -171,7 +171,7 @@ def _is_worth_it(layer: nn.Linear) -> bool:
 def _embedding_that_shares(
     linear: nn.Linear, children: Sequence[_Child]
 ) -> tuple[nn.Module, str, nn.Embedding] | None:
-    """Return the plain embedding that is the only other one to use a layer's weight."""
+    """Return the plain embedding that is the one other user of a layer's weight, if it is one."""
     found = [
         (parent, name, one)
         for parent, name, one in children
